@@ -1,0 +1,112 @@
+/* Starting ocirt-init from a program that may be large and have many threads.
+ *
+ * The child shares our memory and this thread sleeps until it has called
+ * execveat (CLONE_VM | CLONE_VFORK): nothing is copied, so the caller's size
+ * costs nothing, and no lock of another thread can be held in the child, since
+ * it takes none. All signals are blocked meanwhile: a handler of the caller's
+ * must not run there. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+
+#include "host.h"
+#include "syscalls.h"
+
+struct child {
+	const int *fds;
+	int count, program, error;
+};
+
+/* Move everything above the target range first, or one descriptor would be
+ * overwritten by another on its way to its number. */
+static int arrange(struct child *child)
+{
+	int high[child->count];
+
+	child->program = fcntl(child->program, F_DUPFD_CLOEXEC, child->count);
+	if (child->program < 0)
+		return -1;
+	for (int i = 0; i < child->count; i++) {
+		high[i] = fcntl(child->fds[i], F_DUPFD_CLOEXEC, child->count);
+		if (high[i] < 0)
+			return -1;
+	}
+	for (int i = 0; i < child->count; i++)
+		if (dup3(high[i], i, 0) < 0)
+			return -1;
+	return close_fds((unsigned)child->count, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */);
+}
+
+__attribute__((noreturn)) static void run(struct child *child)
+{
+	char *argv[] = {(char *)"ocirt-init", NULL}, *envp[] = {NULL};
+
+	if (arrange(child) == 0)
+		syscall(SYS_execveat, child->program, "", argv, envp, AT_EMPTY_PATH);
+	child->error = errno;
+	_exit(127);
+}
+
+/* clone3(2) with a stack of the child's own, which the C library does not offer:
+ * the child must not return through a frame that the parent will use again. */
+static long clone_child(struct clone_args *args, struct child *child)
+{
+	long result;
+
+#if defined(__x86_64__)
+	__asm__ volatile("syscall\n\t"
+			 "test %%rax, %%rax\n\t"
+			 "jnz 1f\n\t"
+			 "xor %%ebp, %%ebp\n\t"
+			 "mov %[child], %%rdi\n\t"
+			 "call *%[run]\n"
+			 "1:"
+			 : "=a"(result)
+			 : "0"((long)SYS_clone3), "D"(args), "S"(sizeof *args), [child] "r"(child), [run] "r"(run)
+			 : "rcx", "r11", "memory");
+#elif defined(__aarch64__)
+	register long x8 __asm__("x8") = SYS_clone3;
+	register struct clone_args *x0 __asm__("x0") = args;
+	register size_t x1 __asm__("x1") = sizeof *args;
+	__asm__ volatile("svc 0\n\t"
+			 "cbnz x0, 1f\n\t"
+			 "mov x29, xzr\n\t"
+			 "mov x0, %[child]\n\t"
+			 "blr %[run]\n"
+			 "1:"
+			 : "+r"(x0)
+			 : "r"(x8), "r"(x1), [child] "r"(child), [run] "r"(run)
+			 : "x30", "memory");
+	result = (long)x0;
+#else
+#error "ocirt knows how to start a child on x86-64 and arm64"
+#endif
+	return result;
+}
+
+__attribute__((visibility("default")))
+int ocirt_spawn(int program, const int *fds, int count, unsigned long namespaces, int cgroup, int *pid, int *pidfd)
+{
+	char stack[16384] __attribute__((aligned(16)));
+	struct child child = {.fds = fds, .count = count, .program = program};
+	struct clone_args args = {.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | namespaces,
+				  .pidfd = (uintptr_t)pidfd,
+				  .exit_signal = SIGCHLD,
+				  .stack = (uintptr_t)stack,
+				  .stack_size = sizeof stack};
+	sigset_t all, before;
+	long result;
+
+	if (cgroup >= 0) {
+		args.flags |= CLONE_INTO_CGROUP;
+		args.cgroup = (unsigned)cgroup;
+	}
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	result = clone_child(&args, &child);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	*pid = (int)result;
+	return result < 0 ? (int)-result : child.error;
+}

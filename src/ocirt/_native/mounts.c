@@ -1,0 +1,148 @@
+/* The mounts of config.json. Each is finished while detached and then moved into
+ * its place by descriptor, so that no half-made mount is ever visible and no
+ * path is looked up twice. */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "ops.h"
+
+#define REC 0x4000              /* MS_REC in a propagation operand */
+
+/* Operands from `first` on: set, clear, recursive set, recursive clear, a
+ * tolerance that is not for us, then propagation flags. */
+static int set_attributes(const struct plan *plan, const struct wire_op *op, int fd, unsigned first)
+{
+	for (unsigned recursive = 0; recursive < 2; recursive++) {
+		struct mount_attr attr = {.attr_set = NUMBER(first + 2 * recursive),
+					  .attr_clr = NUMBER(first + 2 * recursive + 1)};
+		unsigned flags = AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
+		if ((attr.attr_set | attr.attr_clr) && CALL(mount_setattr, fd, "", flags, &attr) < 0)
+			return -1;
+	}
+	for (unsigned i = first + 5; i < op->number_count; i++) {
+		struct mount_attr attr = {.propagation = NUMBER(i) & ~(uint64_t)REC};
+		if (CALL(mount_setattr, fd, "", AT_EMPTY_PATH | (NUMBER(i) & REC ? AT_RECURSIVE : 0), &attr) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* What the file system itself says of a refused parameter; fsopen(2) lets it be
+ * read from the context, one message a read. */
+static int explain(int fs, const char *what)
+{
+	int error = errno;
+	char message[256];
+	ssize_t size = read(fs, message, sizeof message - 1);
+
+	message[size > 0 ? size : 0] = 0;
+	message[strcspn(message, "\n")] = 0;
+	snprintf(failed_detail, sizeof failed_detail, "%.600s%s%s%s", what, size > 0 ? " (" : "",
+		 size > 2 ? message + 2 : "", size > 0 ? ")" : "");
+	close(fs);
+	errno = error;
+	return -1;
+}
+
+static int configure(int fs, const char *parameter)
+{
+	char key[256];
+	const char *value = strchr(parameter, '=');
+
+	if (!value)
+		return CALL(fsconfig, fs, FSCONFIG_SET_FLAG, parameter, NULL, 0);
+	if (value - parameter >= (ptrdiff_t)sizeof key)
+		return fail("fsconfig", EINVAL, parameter);
+	snprintf(key, sizeof key, "%.*s", (int)(value - parameter), parameter);
+	return CALL(fsconfig, fs, FSCONFIG_SET_STRING, key, value + 1, 0);
+}
+
+/* tmpfs on a directory of the image looks like that directory (runc's rule). */
+static int inherit_mode(int fs, int target)
+{
+	struct stat info;
+	char mode[8];
+
+	if (CALL(fstat, target, &info) < 0)
+		return -1;
+	snprintf(mode, sizeof mode, "%04o", info.st_mode & 07777);
+	return CALL(fsconfig, fs, FSCONFIG_SET_STRING, "mode", mode, 0);
+}
+
+/* Strings: target, type, source, then parameters ("key" or "key=value"). */
+int op_mount_filesystem(struct plan *plan, const struct wire_op *op)
+{
+	uint64_t tolerance = NUMBER(4);
+	int target, fs, mount, result;
+
+	note(STRING(0));
+	target = resolve_target(plan, STRING(0), tolerance & ~(uint64_t)CREATE_TARGET, S_IFDIR);
+	if (target < 0 && errno == ENOENT && tolerance & CREATE_TARGET) {
+		tolerance &= ~(uint64_t)INHERIT_MODE;
+		target = resolve_target(plan, STRING(0), tolerance, S_IFDIR);
+	}
+	if (target < 0)
+		return -1;
+	note(STRING(1));
+	fs = CALL(fsopen, STRING(1), FSOPEN_CLOEXEC);
+	if (fs < 0)
+		return -1;
+	if (*STRING(2) && CALL(fsconfig, fs, FSCONFIG_SET_STRING, "source", STRING(2), 0) < 0)
+		return explain(fs, STRING(2));
+	if (tolerance & INHERIT_MODE && inherit_mode(fs, target) < 0)
+		return explain(fs, "mode");
+	for (unsigned i = 3; i < op->string_count; i++)
+		if (configure(fs, STRING(i)) < 0) {
+			failed_value = (int)i - 2;
+			return explain(fs, STRING(i));
+		}
+	if (CALL(fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return explain(fs, STRING(1));
+	note(STRING(0));
+	mount = CALL(fsmount, fs, FSMOUNT_CLOEXEC, (unsigned)NUMBER(0));
+	close(fs);
+	if (mount < 0 || set_attributes(plan, op, mount, 0) < 0)
+		return -1;
+	result = CALL(move_mount, mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	close(mount);
+	close(target);
+	return result;
+}
+
+/* Numbers: slot or NO_SLOT, recursive (plus AT_SYMLINK_NOFOLLOW), attributes. Strings: target, source. */
+int op_bind_mount(struct plan *plan, const struct wire_op *op)
+{
+	struct stat info;
+	int tree, target, result;
+
+	note(STRING(1));
+	if (NUMBER(0) != NO_SLOT)
+		tree = plan->fds[NUMBER(0)];
+	else
+		tree = CALL(open_tree, AT_FDCWD, STRING(1),
+			    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (NUMBER(1) ? AT_RECURSIVE : 0));
+	if (tree < 0 || CALL(fstat, tree, &info) < 0)
+		return -1;
+	if (set_attributes(plan, op, tree, 2) < 0)
+		return -1;
+	target = resolve_target(plan, STRING(0), NUMBER(6), info.st_mode & S_IFMT);
+	if (target < 0)
+		return -1;
+	result = CALL(move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	close(tree);
+	close(target);
+	return result;
+}
+
+/* A mount that stands already: remounts, and "ro" that had to wait. */
+int op_set_mount_attributes(struct plan *plan, const struct wire_op *op)
+{
+	int target = resolve_target(plan, STRING(0), INSIDE_PROC, 0), result;
+
+	if (target < 0)
+		return -1;
+	result = set_attributes(plan, op, target, 0);
+	close(target);
+	return result;
+}

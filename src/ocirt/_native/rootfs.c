@@ -1,0 +1,209 @@
+/* The tree that becomes the container's "/": taken, covered, made ours. */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "ops.h"
+
+#define CLONE_TREE (OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)
+
+/* Propagation of "/", whichever it is by now: MS_* flag, recursive. */
+int op_set_propagation(struct plan *plan, const struct wire_op *op)
+{
+	struct mount_attr attr = {.propagation = NUMBER(0)};
+
+	return CALL(mount_setattr, AT_FDCWD, STRING(0), NUMBER(1) ? AT_RECURSIVE : 0, &attr);
+}
+
+/* A copy of a host tree, kept in a slot: taken while we may still see it, for a
+ * user namespace whose root may not. */
+int op_open_tree(struct plan *plan, const struct wire_op *op)
+{
+	note(STRING(0));
+	if (NUMBER(0) >= WIRE_SLOTS)
+		return fail("open_tree", EBADF, STRING(0));
+	plan->fds[NUMBER(0)] = CALL(open_tree, AT_FDCWD, STRING(0), CLONE_TREE | (NUMBER(1) ? AT_RECURSIVE : 0));
+	return plan->fds[NUMBER(0)] < 0 ? -1 : 0;
+}
+
+/* A tree mounted on "/" lies on top of it, out of every path's way: no directory
+ * of the host is needed, and pivot_root(2) takes it from there. */
+static int attach(struct plan *plan, int tree)
+{
+	if (CALL(move_mount, tree, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return -1;
+	plan->rootfs = tree;
+	return 0;
+}
+
+int op_attach_rootfs(struct plan *plan, const struct wire_op *op)
+{
+	int tree;
+
+	note(STRING(0));
+	if (NUMBER(0) != NO_SLOT)
+		return attach(plan, plan->fds[NUMBER(0)]);
+	tree = CALL(open_tree, AT_FDCWD, STRING(0), CLONE_TREE | AT_RECURSIVE);
+	return tree < 0 ? -1 : attach(plan, tree);
+}
+
+static int mount_scratch(const char *where)
+{
+	int fs = CALL(fsopen, "tmpfs", FSOPEN_CLOEXEC), mount, result;
+
+	if (fs < 0)
+		return -1;
+	if (CALL(fsconfig, fs, FSCONFIG_SET_STRING, "mode", "0755", 0) < 0 ||
+	    CALL(fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return -1;
+	mount = CALL(fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+	if (mount < 0)
+		return -1;
+	result = CALL(move_mount, mount, "", AT_FDCWD, where, MOVE_MOUNT_F_EMPTY_PATH);
+	if (result == 0 && (CALL(mkdirat, mount, "upper", 0755) < 0 || CALL(mkdirat, mount, "work", 0700) < 0))
+		result = -1;
+	close(mount);
+	close(fs);
+	return result;
+}
+
+/* The tree at string 0 with a throw-away layer above it, which lives in a tmpfs
+ * on string 1, visible to nobody. Number 0: in a user namespace (overlayfs then
+ * keeps its notes in user xattrs). */
+int op_overlay_rootfs(struct plan *plan, const struct wire_op *op)
+{
+	char upper[PATH_MAX], work[PATH_MAX];
+	int fs, tree;
+
+	note(STRING(1));
+	if (mount_scratch(STRING(1)) < 0)
+		return -1;
+	snprintf(upper, sizeof upper, "%s/upper", STRING(1));
+	snprintf(work, sizeof work, "%s/work", STRING(1));
+	note("overlay");
+	fs = CALL(fsopen, "overlay", FSOPEN_CLOEXEC);
+	if (fs < 0 || CALL(fsconfig, fs, FSCONFIG_SET_STRING, "lowerdir", STRING(0), 0) < 0 ||
+	    CALL(fsconfig, fs, FSCONFIG_SET_STRING, "upperdir", upper, 0) < 0 ||
+	    CALL(fsconfig, fs, FSCONFIG_SET_STRING, "workdir", work, 0) < 0 ||
+	    (NUMBER(0) && CALL(fsconfig, fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0) < 0) ||
+	    CALL(fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return -1;
+	tree = CALL(fsmount, fs, FSMOUNT_CLOEXEC, 0);
+	close(fs);
+	return tree < 0 ? -1 : attach(plan, tree);
+}
+
+/* pivot_root(".", ".") puts the old root on top of the new one, so the image
+ * needs no directory for it; detaching drops it. It is made a slave first, or a
+ * shared host tree would be unmounted together with our view of it. */
+int op_pivot_root(struct plan *plan, const struct wire_op *op)
+{
+	struct mount_attr slave = {.propagation = 1 << 19};
+	int old = CALL(open, "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	(void)op;
+	if (old < 0 || CALL(fchdir, plan->rootfs) < 0 || CALL(pivot_root, ".", ".") < 0)
+		return -1;
+	if (CALL(mount_setattr, old, "", AT_EMPTY_PATH | AT_RECURSIVE, &slave) < 0)
+		return -1;
+	if (CALL(umount2, ".", MNT_DETACH) < 0 || CALL(chdir, "/") < 0)
+		return -1;
+	close(old);
+	close(plan->rootfs);
+	plan->rootfs = -1;
+	return 0;
+}
+
+/* Without a mount namespace of its own the container gets a root directory
+ * only: a slot's, or the one that AttachRootfs would have mounted. */
+int op_change_root(struct plan *plan, const struct wire_op *op)
+{
+	int root = NUMBER(0) != NO_SLOT ? plan->fds[NUMBER(0)] : plan->rootfs;
+
+	if (CALL(fchdir, root) < 0 || CALL(chroot, ".") < 0)
+		return -1;
+	close(root);
+	plan->rootfs = -1;
+	return 0;
+}
+
+/* Covers a file. The host's /dev/null, since an image's may be anything (CVE-2025-31133). */
+static int open_null(void)
+{
+	struct stat info;
+	int fd = CALL(open_tree, AT_FDCWD, "/dev/null", CLONE_TREE);
+
+	if (fd >= 0 && (CALL(fstat, fd, &info) < 0 || !S_ISCHR(info.st_mode) || info.st_rdev != makedev(1, 3)))
+		return fail("fstat", ENODEV, "/dev/null of the host");
+	return fd;
+}
+
+/* Covers a directory. One superblock serves them all. */
+static int open_empty(struct plan *plan)
+{
+	static const char *inodes[] = {"1", "2"};       /* some kernels need one for the root itself */
+	int fs, mount = -1;
+
+	if (plan->masked_directory >= 0)
+		return CALL(open_tree, plan->masked_directory, "", CLONE_TREE | AT_EMPTY_PATH);
+	for (int i = 0; i < 2 && mount < 0; i++) {
+		fs = CALL(fsopen, "tmpfs", FSOPEN_CLOEXEC);
+		if (fs < 0)
+			return -1;
+		if (CALL(fsconfig, fs, FSCONFIG_SET_STRING, "nr_blocks", "1", 0) == 0 &&
+		    CALL(fsconfig, fs, FSCONFIG_SET_STRING, "nr_inodes", inodes[i], 0) == 0 &&
+		    CALL(fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
+			mount = CALL(fsmount, fs, FSMOUNT_CLOEXEC,
+				     MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+		close(fs);
+	}
+	plan->masked_directory = mount;
+	return mount;
+}
+
+int op_mask_path(struct plan *plan, const struct wire_op *op)
+{
+	struct stat info;
+	int target = resolve_target(plan, STRING(0), INSIDE_PROC, 0), cover, result;
+
+	if (target < 0)
+		return errno == ENOENT ? 0 : -1;
+	if (CALL(fstat, target, &info) < 0)
+		return -1;
+	cover = S_ISDIR(info.st_mode) ? open_empty(plan) : open_null();
+	if (cover < 0)
+		return -1;
+	result = CALL(move_mount, cover, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	if (cover != plan->masked_directory)
+		close(cover);
+	close(target);
+	return result;
+}
+
+/* The path, bound onto itself read-only; made so while nobody sees it yet. */
+int op_readonly_path(struct plan *plan, const struct wire_op *op)
+{
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
+	int target = resolve_target(plan, STRING(0), INSIDE_PROC, 0), tree, result;
+
+	if (target < 0)
+		return errno == ENOENT ? 0 : -1;
+	tree = CALL(open_tree, target, "", CLONE_TREE | AT_EMPTY_PATH | AT_RECURSIVE);
+	if (tree < 0)
+		return -1;
+	result = CALL(mount_setattr, tree, "", AT_EMPTY_PATH, &attr);
+	if (result == 0)
+		result = CALL(move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	close(tree);
+	close(target);
+	return result;
+}
+
+int op_make_directory(struct plan *plan, const struct wire_op *op)
+{
+	int fd = resolve_target(plan, STRING(0), CREATE_TARGET | INSIDE_PROC, S_IFDIR);
+
+	return fd < 0 ? -1 : close(fd);
+}

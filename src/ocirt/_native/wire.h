@@ -1,0 +1,72 @@
+/* What crosses the boundary between Python and ocirt-init: the plan on its way
+ * in, events on their way back. Everything here is read twice, by the C
+ * compiler and by cffi, so that no number exists in two places.
+ *
+ * A plan is one block of memory: header, operations, numbers, string offsets,
+ * text. An operation names a run of numbers and a run of strings. */
+#ifndef OCIRT_WIRE_H
+#define OCIRT_WIRE_H
+
+#include <stdint.h>
+
+/* cdef: begin */
+#define WIRE_MAGIC 0x7472636f
+#define WIRE_VERSION 1
+#define WIRE_SLOTS 4096         /* file descriptors that a plan may hold */
+#define WIRE_EVENTS_FD 3        /* where ocirt-init finds its end of the events socket */
+#define WIRE_PLAN_FD 4          /* and its plan */
+#define WIRE_FIRST_SLOT_FD 5    /* and the plan's descriptors, in order */
+#define WIRE_CALL_SIZE 32
+#define WIRE_DETAIL_SIZE 1024
+
+enum wire_code {
+	/* namespaces.c */
+	OP_JOIN_NAMESPACES = 1, OP_JOIN_PROCESS, OP_UNSHARE, OP_CLONE, OP_SYNC, OP_BECOME_ROOT,
+	OP_JOIN_CGROUPS, OP_WRITE_PROC, OP_SET_HOSTNAME, OP_SET_DOMAINNAME, OP_LOOPBACK_UP,
+	/* rootfs.c */
+	OP_SET_PROPAGATION, OP_OPEN_TREE, OP_ATTACH_ROOTFS, OP_OVERLAY_ROOTFS, OP_PIVOT_ROOT, OP_CHANGE_ROOT,
+	OP_MASK_PATH, OP_READONLY_PATH, OP_MAKE_DIRECTORY,
+	/* mounts.c */
+	OP_MOUNT_FILESYSTEM, OP_BIND_MOUNT, OP_SET_MOUNT_ATTRIBUTES,
+	/* devices.c */
+	OP_MAKE_DEVICE, OP_MAKE_SYMLINK, OP_OPEN_TERMINAL, OP_PREPARE_STDIO,
+	/* credentials.c */
+	OP_SET_RLIMITS, OP_SET_NO_NEW_PRIVILEGES, OP_DROP_BOUNDING, OP_SET_USER, OP_SET_CAPABILITIES,
+	/* process.c */
+	OP_SET_UMASK, OP_CHANGE_DIRECTORY, OP_FIND_HOME, OP_FIND_PROGRAM, OP_RUN_HOOK, OP_AWAIT_START, OP_EXEC,
+	OP_KILL_WHEN_ORPHANED,
+	OP_END
+};
+
+enum wire_tolerance {
+	MAY_BE_ABSENT = 1,      /* no such target: nothing to do */
+	CREATE_TARGET = 2,      /* make a missing mount point */
+	ORDINARY_DIRECTORY = 4, /* the target is a directory that no symlink leads to */
+	INSIDE_PROC = 8,        /* the target may lie on a procfs */
+	INHERIT_MODE = 16       /* a tmpfs takes the mode of the directory it covers */
+};
+
+enum wire_kind { EVENT_PID = 1, EVENT_SYNC, EVENT_TERMINAL, EVENT_STARTED, EVENT_FAILED };
+
+struct wire_plan {
+	uint32_t magic, version, size, operations, numbers, strings, text, passed_fds;
+};
+
+struct wire_op {
+	uint16_t code, number_count, string_count, unused;
+	uint32_t first_number, first_string;
+};
+
+struct wire_event {
+	uint32_t kind;
+	uint32_t operation;     /* its index in the plan */
+	uint32_t left;          /* how many come after it */
+	uint32_t unused;
+	int32_t error;          /* errno */
+	int32_t value;          /* a pid, a Sync's purpose, a hook's return code */
+	char call[WIRE_CALL_SIZE];
+	char detail[WIRE_DETAIL_SIZE];
+};
+/* cdef: end */
+
+#endif

@@ -1,0 +1,422 @@
+"""A container and its operations (runtime.md, Operations)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from ocirt import hooks
+from ocirt.bundle import Bundle
+from ocirt.creation import CgroupManager, Request, create, describe
+from ocirt.errors import HookError, OCIError, StateError
+from ocirt.process import Process
+from ocirt.spec import Spec
+from ocirt.state import CONFIG, Record, StateDirectory, StateStore, Status, locked, open_init
+from ocirt.streams import Stream, opened
+
+if TYPE_CHECKING:
+    from ocirt.spec import Process as ProcessSpec
+    from ocirt.spec import User
+
+KILL_SECONDS: Final = 10.0
+"""How long delete waits for what it has killed, as runc."""
+
+TABLE: Final[Mapping[str, Mapping[Status, str]]] = {
+    "start": {
+        Status.CREATING: "cannot start a container in the creating state",
+        Status.RUNNING: "cannot start an already running container",
+        Status.PAUSED: "cannot start a container in the paused state",
+        Status.STOPPED: "cannot start a container that has stopped",
+    },
+    "kill": {
+        Status.CREATING: "container not running",
+        Status.STOPPED: "container not running",
+    },
+    "exec": {
+        Status.CREATING: "cannot exec in a container that is being created",
+        Status.PAUSED: "cannot exec in a paused container",
+        Status.STOPPED: "cannot exec in a stopped container",
+    },
+    "delete": {
+        Status.RUNNING: "cannot delete container %s that is not stopped: running",
+        Status.PAUSED: "cannot delete container %s that is not stopped: paused",
+    },
+}
+"""Which operation fails in which status, and with what words; what is not here is allowed."""
+
+
+class Container:
+    """One container: made by ``create``, found by ``load``.
+
+    As a context manager it deletes the container at the end, by force. Several of these objects, threads and processes
+    may work on one container: of those that exclude each other, one wins, and the others get a ``StateError``.
+    """
+
+    def __init__(self, store: StateStore, container_id: str, record: Record | None, process: Process | None) -> None:
+        self.id: Final = container_id
+        self.process = process
+        """Its init with the streams that were asked for, where this object created it."""
+        self._store = store
+        self._record = record
+        self._spec: Spec | None = None
+        self._lifeline: int | None = None
+
+    @classmethod
+    def create(
+        cls,
+        id: str,
+        bundle: Bundle | str | os.PathLike[str],
+        *,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        root: str | os.PathLike[str] | None = None,
+        cgroup_manager: CgroupManager = "cgroupfs",
+        die_with_parent: bool = False,
+    ) -> Container:
+        """Make a container that waits for ``start``.
+
+        :param bundle: one, or its path.
+        :param stdin, stdout, stderr: as for ``subprocess.Popen``; ``None`` is the caller's own.
+        :param root: where the state is kept, for all of this user's processes.
+        :param cgroup_manager: ``disabled`` leaves the container in the caller's cgroups.
+        :param die_with_parent: kill the container when this process ends, however it ends.
+        :raises SpecError, UnsupportedError, BundleError, SetupError, HookError, ExistsError: nothing is left then.
+        """
+        loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+        return cls._create(Request(id, loaded, cgroup_manager), StateStore(root), stdin, stdout, stderr, die_with_parent)
+
+    @classmethod
+    def _create(
+        cls, request: Request, store: StateStore, stdin: Stream, stdout: Stream, stderr: Stream, die_with_parent: bool
+    ) -> Container:
+        with opened(stdin, stdout, stderr) as streams:
+            record, process = create(store, request, streams)
+        container = cls(store, request.container_id, record, process)
+        container._spec = request.bundle.spec
+        if die_with_parent:
+            with container._deleted_on_error():
+                container._lifeline = _watch(process.fileno())
+        return container
+
+    @classmethod
+    def load(cls, id: str, *, root: str | os.PathLike[str] | None = None) -> Container:
+        """The container of this id, whoever created it.
+
+        :raises NotFoundError: there is none.
+        """
+        store = StateStore(root)
+        with store.open(id) as directory:
+            record = directory.read_record()
+        container = cls(store, id, record, None)
+        if record is not None and (pidfd := open_init(record)) is not None:
+            container.process = Process((), record.pid, pidfd)
+        return container
+
+    @property
+    def bundle(self) -> str:
+        """The bundle's absolute path."""
+        return self._record.bundle if self._record else ""
+
+    @property
+    def rootfs(self) -> str:
+        """The root filesystem on the host."""
+        return self._record.rootfs if self._record else ""
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        return self._record.annotations if self._record else {}
+
+    @property
+    def spec(self) -> Spec:
+        """The configuration as it was at create."""
+        if self._spec is None:
+            with self._store.open(self.id) as directory:
+                self._spec = Spec.loads(directory.read(CONFIG))
+        return self._spec
+
+    @property
+    def pid(self) -> int:
+        """Of init, on the host; 0 once it has ended."""
+        return self._record.pid if self._record and self.status is not Status.STOPPED else 0
+
+    @property
+    def status(self) -> Status:
+        """Computed now.
+
+        :raises NotFoundError: it has been deleted.
+        """
+        with self._store.open(self.id, "state") as directory:
+            return directory.status(self._read(directory))
+
+    def state(self) -> Mapping[str, object]:
+        """The state of runtime.md, with runc's additions: rootfs and created."""
+        with self._store.open(self.id, "state") as directory:
+            record = self._read(directory)
+            status = directory.status(record)
+        if record is None:
+            return {"ociVersion": "", "id": self.id, "status": str(status), "pid": 0, "bundle": "", "annotations": {}}
+        return {**describe(record, status), "rootfs": record.rootfs, "created": record.created}
+
+    def start(self) -> None:
+        """Run the user's program.
+
+        :raises StateError: it is not waiting for that, or has no process.
+        :raises SetupError, HookError: the program could not be executed, or a hook failed; the container is gone then.
+        """
+        from ocirt.starting import start
+
+        with locked(self._store, self.id, "start") as directory:
+            record = self._read(directory)
+            self._check("start", directory, record)
+            assert record is not None  # noqa: S101  # a container without a record is no created one
+            try:
+                start(directory, record, lambda: self.spec)
+            except (OCIError, OSError) as error:
+                if not isinstance(error, StateError):
+                    self._destroy(directory, record)
+                raise
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until init ends: its return code, negative for a signal.
+
+        :raises subprocess.TimeoutExpired: after ``timeout`` seconds; the container goes on.
+        :raises ExitStatusUnknown: another process was its parent and this kernel keeps no status (before Linux 6.15).
+        """
+        if self.process is None:
+            raise StateError(self.id, Status.STOPPED, "wait", "it ended before this process heard of it")
+        return self.process.wait(timeout)
+
+    def kill(self, signal: int = signal.SIGTERM) -> None:
+        """Signal init; with SIGKILL and no pid namespace of its own, every process of the container.
+
+        :raises StateError: it does not run.
+        """
+        with self._store.open(self.id, "kill") as directory:
+            record = self._read(directory)
+            self._check("kill", directory, record)
+        if record is not None:
+            self._signal(record, signal)
+
+    def _signal(self, record: Record, number: int) -> None:
+        pidfd = open_init(record)
+        if pidfd is None:
+            raise StateError(self.id, Status.STOPPED, "kill", "container not running")
+        try:
+            signal.pidfd_send_signal(pidfd, number)
+        except ProcessLookupError:
+            raise StateError(self.id, Status.STOPPED, "kill", "container not running") from None
+        finally:
+            os.close(pidfd)
+        if number == signal.SIGKILL and not self._has_pid_namespace():
+            record.cgroup.kill()
+        elif number == signal.SIGKILL and record.cgroup.frozen():
+            record.cgroup.kill()
+
+    def _has_pid_namespace(self) -> bool:
+        linux = self.spec.linux
+        return linux is not None and any(entry.type == "pid" and not entry.path for entry in linux.namespaces)
+
+    def delete(self, force: bool = False) -> None:
+        """Remove everything that create made. A created container is killed; ``force`` kills any.
+
+        :raises StateError: it runs, or would not die.
+        """
+        with self._store.open(self.id, "delete") as directory:
+            if force:
+                self._interrupt_creator(directory)
+            directory.lock(KILL_SECONDS if force else None, "delete")
+            record = self._read(directory)
+            if not force:
+                self._check("delete", directory, record)
+            self._destroy(directory, record)
+
+    def _interrupt_creator(self, directory: StateDirectory) -> None:
+        """Whoever starts or creates it may be stuck in a hook; without its init that comes to an end."""
+        record = directory.read_record()
+        if record is not None and directory.is_locked():
+            _kill_init(record, 0)
+
+    def _destroy(self, directory: StateDirectory, record: Record | None) -> None:
+        """The end of every life: what was recorded is made absent, the state directory last; then poststop hooks."""
+        spec = self._poststop_spec(directory)
+        if record is not None:
+            if not _kill_init(record, KILL_SECONDS):
+                raise StateError(self.id, Status.RUNNING, "delete", "container init still running")
+            record.cgroup.kill()
+            record.cgroup.remove()
+        if self.process is not None:
+            self.process.poll()
+        directory.remove()
+        self._close_lifeline()
+        if spec is None or spec.hooks is None or record is None:
+            return
+        for index, hook in enumerate(spec.hooks.poststop):
+            with contextlib.suppress(HookError):  # runtime.md: log a warning, but go on
+                hooks.run(hook, f"hooks.poststop[{index}]", describe(record, Status.STOPPED))
+
+    def _poststop_spec(self, directory: StateDirectory) -> Spec | None:
+        """Only where there is a hook to run: parsing the whole configuration is slow."""
+        if self._spec is not None:
+            return self._spec
+        with contextlib.suppress(OSError, OCIError):
+            config = directory.read(CONFIG)
+            return Spec.loads(config) if b"poststop" in config else None
+        return None
+
+    def exec(
+        self,
+        args: Sequence[str] | ProcessSpec,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: User | int | tuple[int, int] | None = None,
+        capabilities: Sequence[str] | None = None,
+        no_new_privileges: bool | None = None,
+        terminal: bool = False,
+        size: tuple[int, int] | None = None,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+    ) -> Process:
+        """Start one more process in the container.
+
+        :param args: the program and its arguments, or a whole process of config.json's kind.
+        :param env: added to the container's environment.
+        :param user: a uid, (uid, gid), or a ``User``; by default the container's.
+        :param capabilities: by default the container's.
+        :param terminal: give it one; ``size`` is (columns, lines).
+        :raises StateError: the container does not run.
+        :raises SetupError: for example the program is not there; ``origin`` says which member is to blame.
+        """
+        from ocirt.execution import Execution
+        from ocirt.execution import describe as describe_process
+        from ocirt.spec import Process as ProcessSpec
+
+        with self._store.open(self.id, "exec") as directory:
+            record = self._read(directory)
+            self._check("exec", directory, record)
+        assert record is not None  # noqa: S101  # neither creating nor stopped
+        program = (
+            args
+            if isinstance(args, ProcessSpec)
+            else describe_process(
+                self.spec,
+                args,
+                env=env,
+                cwd=cwd,
+                user=user,
+                capabilities=capabilities,
+                terminal=terminal,
+                size=size,
+                no_new_privileges=no_new_privileges,
+            )
+        )
+        with opened(stdin, stdout, stderr) as streams:
+            return Execution(self.spec, program, record, streams).run()
+
+    def processes(self) -> tuple[int, ...]:
+        """Host pids of everything in the container, by its cgroup; of init alone where it has none."""
+        with self._store.open(self.id, "ps") as directory:
+            record = self._read(directory)
+            if record is None or directory.status(record) is Status.STOPPED:
+                return ()
+        return record.cgroup.processes() or (record.pid,)
+
+    def _read(self, directory: StateDirectory) -> Record | None:
+        """The record does not change any more once there is a pid in it."""
+        if self._record is None or not self._record.pid:
+            self._record = directory.read_record()
+        return self._record
+
+    def _check(self, operation: str, directory: StateDirectory, record: Record | None) -> None:
+        status = directory.status(record)
+        words = TABLE[operation].get(status)
+        if words is not None:
+            raise StateError(self.id, status, operation, words.replace("%s", self.id))
+
+    def _close_lifeline(self) -> None:
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
+
+    @contextlib.contextmanager
+    def _deleted_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.delete(force=True)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Delete the container, running or not; it may be gone already."""
+        from ocirt.errors import NotFoundError
+
+        with contextlib.suppress(NotFoundError):
+            self.delete(force=True)
+        if self.process is not None:
+            self.process.close()
+
+    def __repr__(self) -> str:
+        try:
+            status: str = self.status
+        except StateError:
+            status = "deleted"
+        return f"<Container {self.id!r} {status}>"
+
+
+def containers(*, root: str | os.PathLike[str] | None = None) -> list[Container]:
+    """Every container below the state root, in the order of their ids."""
+    found = []
+    for container_id in StateStore(root).ids():
+        with contextlib.suppress(StateError):  # deleted meanwhile
+            found.append(Container.load(container_id, root=root))
+    return found
+
+
+def _kill_init(record: Record, seconds: float) -> bool:
+    """SIGKILL to init and wait for its end; true if it has ended."""
+    pidfd = open_init(record)
+    if pidfd is None:
+        return True
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        waiter = select.poll()
+        waiter.register(pidfd, select.POLLIN)
+        if record.cgroup.frozen():
+            record.cgroup.kill()
+        return bool(waiter.poll(seconds * 1000))
+    finally:
+        os.close(pidfd)
+
+
+def _watch(init: int) -> int:
+    """Start the watchdog of ``die_with_parent``; as long as the result is open in this process, nothing happens."""
+    from ocirt.launch import launch
+    from ocirt.plan import Plan
+    from ocirt.plan.context import InitPidfd
+    from ocirt.plan.ops import Fd, KillWhenOrphaned
+
+    read, write = os.pipe2(os.O_CLOEXEC)
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        plan = Plan((KillWhenOrphaned(Fd(0), Fd(1)),), (InitPidfd(), InitPidfd()))
+        watchdog = launch(plan, [init, read], (null, null, null))
+        watchdog.events.close()
+        Process((), watchdog.pid, watchdog.pidfd).close()
+    finally:
+        os.close(read)
+        os.close(null)
+    return write

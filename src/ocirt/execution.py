@@ -1,0 +1,133 @@
+"""One more process in a running container."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+from collections.abc import Mapping, Sequence
+
+from attrs import define
+
+from ocirt.creation import open_descriptors, set_rlimit
+from ocirt.errors import SpecError, StateError
+from ocirt.host import Host
+from ocirt.launch import Launch, launch
+from ocirt.plan import Plan, Site, plan_exec
+from ocirt.plan.ops import Purpose
+from ocirt.process import Process, Terminal, reap_abandoned
+from ocirt.spec import Capabilities, ConsoleSize, Spec, User
+from ocirt.spec import Process as ProcessSpec
+from ocirt.state import Record, open_init
+from ocirt.streams import Streams
+
+
+def describe(
+    document: Spec,
+    args: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    user: User | int | tuple[int, int] | None = None,
+    capabilities: Sequence[str] | None = None,
+    terminal: bool = False,
+    size: tuple[int, int] | None = None,
+    no_new_privileges: bool | None = None,
+) -> ProcessSpec:
+    """The container's own process with other arguments; what is not given stays as it is there (as runc exec)."""
+    base = document.process or ProcessSpec(cwd="/")
+    changes: dict[str, object] = {"args": tuple(args), "terminal": terminal, "console_size": None}
+    if size is not None:
+        changes["console_size"] = ConsoleSize(height=size[1], width=size[0])
+    if env is not None:
+        changes["env"] = (*base.env, *(f"{name}={value}" for name, value in env.items()))
+    if cwd is not None:
+        changes["cwd"] = cwd
+    if user is not None:
+        changes["user"] = as_user(user)
+    if capabilities is not None:
+        names = tuple(capabilities)
+        # Never into the inheritable set: a file capability could then bring them back to others (CVE-2022-29162).
+        changes["capabilities"] = Capabilities(bounding=names, effective=names, permitted=names)
+    if no_new_privileges is not None:
+        changes["no_new_privileges"] = no_new_privileges
+    return base.evolve(**changes)
+
+
+def as_user(user: User | int | tuple[int, int]) -> User:
+    """A bare uid goes with the gid of the same number: unlike 0, that grants nothing unexpected."""
+    if isinstance(user, User):
+        return user
+    if isinstance(user, int):
+        return User(uid=user, gid=user)
+    return User(uid=user[0], gid=user[1])
+
+
+@define
+class Execution:
+    """A process on its way into a container."""
+
+    document: Spec
+    program: ProcessSpec
+    record: Record
+    streams: Streams
+    terminal: Terminal | None = None
+
+    def run(self) -> Process:
+        """:raises OCIError: and nothing is left."""
+        reap_abandoned()
+        if problems := self.program.check():
+            raise SpecError(problems, "process")
+        host = Host.probe()
+        with contextlib.ExitStack() as stack:
+            init = open_init(self.record)
+            if init is None:
+                raise StateError(self.record.id, "stopped", "exec", "cannot exec in a stopped container")
+            stack.callback(os.close, init)
+            plan = plan_exec(self.program, self.document, host, self._site())
+            launched = self._launch(plan, init, stack)
+            try:
+                self._attend(launched)
+            except BaseException:
+                if self.terminal is not None:
+                    self.terminal.close()
+                launched.abort()
+                raise
+            launched.settle()
+        return self._process(launched)
+
+    def _site(self) -> Site:
+        return Site(
+            self.record.id,
+            self.record.bundle,
+            f"/proc/{self.record.pid}/root",
+            streams=self.streams.ours,
+            cgroup_files=self.record.cgroup.task_files(),
+        )
+
+    def _launch(self, plan: Plan, init: int, stack: contextlib.ExitStack) -> Launch:
+        descriptors = open_descriptors(plan.descriptors, stack, init=init)
+        cgroup = self.record.cgroup.open_v2()
+        if cgroup is not None:
+            stack.callback(os.close, cgroup)
+        return launch(plan, descriptors, self.streams.child, -1 if cgroup is None else cgroup)
+
+    def _attend(self, launched: Launch) -> None:
+        """Until it says no more, which is what execve(2) looks like from here."""
+        from ocirt.wire import SyncRequested, TerminalOpened
+
+        for event in launched.heard():
+            match event:
+                case TerminalOpened(fd):
+                    self.terminal = Terminal(fd)
+                case SyncRequested(Purpose.RLIMITS):
+                    for index, limit in enumerate(self.program.rlimits):
+                        number = getattr(resource, limit.type)
+                        set_rlimit(launched.pid, number, limit.soft, limit.hard, f"process.rlimits[{index}]")
+                    launched.go()
+
+    def _process(self, launched: Launch) -> Process:
+        process = Process(self.program.args, launched.pid, launched.pidfd)
+        process.terminal = self.terminal
+        self.streams.give_to(process)
+        return process

@@ -1,0 +1,129 @@
+"""What the kernel and the caller can do, as a value: the planning functions ask it and never the system."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pwd
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from ocirt.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from ocirt.spec import IDMapping
+
+CAP_SYS_ADMIN = 21
+KERNEL_FLOOR = (5, 12)
+"""mount_setattr(2) is the youngest of the calls that ocirt cannot do without."""
+
+NAMESPACE_FILES = {
+    "pid": "pid",
+    "network": "net",
+    "mount": "mnt",
+    "ipc": "ipc",
+    "uts": "uts",
+    "user": "user",
+    "cgroup": "cgroup",
+    "time": "time",
+}
+"""Types of OCI and their names below ``/proc/PID/ns`` (namespaces(7))."""
+
+TRUSTED_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@frozen
+class Host:
+    """The kernel and the calling user."""
+
+    kernel: tuple[int, int] = KERNEL_FLOOR
+    euid: int = 0
+    egid: int = 0
+    privileged: bool = True
+    """CAP_SYS_ADMIN is at hand, so no user namespace is needed."""
+    capabilities: int = (1 << 41) - 1
+    """Those that the caller can hand on (bit N is capability N)."""
+    last_capability: int = 40
+    in_user_namespace: bool = False
+    namespaces: frozenset[str] = frozenset(NAMESPACE_FILES)
+    """The types that this kernel has."""
+    user_namespaces: bool = True
+    """The caller may create one."""
+    subordinate_uids: tuple[range, ...] = ()
+    subordinate_gids: tuple[range, ...] = ()
+    has_newuidmap: bool = False
+
+    @staticmethod
+    def probe() -> Host:
+        """This machine and this user.
+
+        :raises UnsupportedError: the kernel is too old.
+        """
+        return _probe(os.geteuid(), os.getegid())
+
+    @staticmethod
+    def maps_itself(mappings: Sequence[IDMapping], own: int) -> bool:
+        """Just the one mapping that every user may write without help (user_namespaces(7))."""
+        return len(mappings) == 1 and mappings[0].size == 1 and mappings[0].host_id == own
+
+
+@functools.cache
+def _probe(euid: int, egid: int) -> Host:
+    release = os.uname().release.split(".")
+    kernel = (int(release[0]), int("".join(char for char in release[1] if char.isdigit())))
+    if kernel < KERNEL_FLOOR:
+        raise UnsupportedError("host", f"Linux {kernel[0]}.{kernel[1]} is too old: ocirt needs 5.12 or later")
+    capabilities = _effective_capabilities()
+    privileged = bool(capabilities >> CAP_SYS_ADMIN & 1)
+    return Host(
+        kernel,
+        euid,
+        egid,
+        privileged,
+        capabilities,
+        int(_read("/proc/sys/kernel/cap_last_cap") or 40),
+        _read("/proc/self/uid_map").split() != ["0", "0", "4294967295"],
+        frozenset(type_ for type_, name in NAMESPACE_FILES.items() if os.path.lexists(f"/proc/self/ns/{name}")),
+        _may_create_user_namespaces(privileged),
+        tuple(_subordinate("/etc/subuid", euid)),
+        tuple(_subordinate("/etc/subgid", euid)),
+        all(shutil.which(tool, path=TRUSTED_PATH) for tool in ("newuidmap", "newgidmap")),
+    )
+
+
+def _effective_capabilities() -> int:
+    for line in _read("/proc/thread-self/status").splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def _may_create_user_namespaces(privileged: bool) -> bool:
+    """One sysctl of the kernel, one that Debian and Arch add for ordinary users."""
+    if int(_read("/proc/sys/user/max_user_namespaces") or 0) == 0:
+        return False
+    return privileged or _read("/proc/sys/kernel/unprivileged_userns_clone").strip() != "0"
+
+
+def _subordinate(path: str, uid: int) -> Iterator[range]:
+    """subuid(5): ``name-or-number:first:count``."""
+    try:
+        names = {str(uid), pwd.getpwuid(uid).pw_name}
+    except KeyError:
+        names = {str(uid)}
+    for line in _read(path).splitlines():
+        name, _, numbers = line.partition(":")
+        first, _, count = numbers.partition(":")
+        if name in names and first.isdigit() and count.isdigit():
+            yield range(int(first), int(first) + int(count))
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,0 +1,272 @@
+"""Run ocirt-init on a plan and hear what it says.
+
+The program runs from a sealed memfd, never from its file: a container that reaches its init through /proc/PID/exe
+finds a copy in memory that nobody can write to any more (CVE-2019-5736).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from attrs import define, field
+
+from ocirt._native import INIT, ffi, lib
+from ocirt.errors import HookError, InitDied, OCIError, SetupError, UnsupportedError
+from ocirt.plan import Plan
+from ocirt.plan.ops import CLONE_NEW, Clone, Op, RunHook
+from ocirt.wire import EVENT, Cloned, Event, Failed, decode, encode
+
+SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+MFD_EXEC: Final = 0x10
+
+STAGED = CLONE_NEW["user"] | CLONE_NEW["time"]
+"""Namespaces that ocirt-init has to create itself: an exec inside a new user namespace would lose its capabilities,
+and a time namespace takes in no process before its offsets are written."""
+
+
+@define(eq=False)
+class Launch:
+    """A plan at work: the process that runs it, and the socket it reports on."""
+
+    plan: Plan
+    events: socket.socket
+    pid: int
+    pidfd: int
+    stages: list[int] = field(factory=list)
+    """pidfds of processes that have handed the plan on."""
+    reached: str = "launch"
+    """The last thing we heard of, for whoever asks what it died of."""
+
+    def heard(self) -> Iterator[Event]:
+        """What it says, until it says no more; a failure is raised."""
+        while (event := self._receive()) is not None:
+            match event:
+                case Cloned(pid, pidfd):
+                    self.stages.append(self.pidfd)
+                    self.pid, self.pidfd = pid, pidfd
+                case Failed():
+                    raise failure(self.plan, event)
+                case _:
+                    yield event
+
+    def _receive(self) -> Event | None:
+        return receive(self.events)
+
+    def go(self) -> None:
+        """Let it go on after a Sync."""
+        with contextlib.suppress(BrokenPipeError):  # it died meanwhile, and its silence will tell
+            self.events.send(b"g")
+
+    def settle(self) -> None:
+        """Reap the stages that have done their part, so that only the last process is left of the launch."""
+        self.events.close()
+        while self.stages:
+            pidfd = self.stages.pop()
+            reap(pidfd)
+            os.close(pidfd)
+
+    def abort(self) -> None:
+        """Undo the launch: nothing of it stays."""
+        self.stages.append(self.pidfd)
+        for pidfd in self.stages:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        self.settle()
+
+    def died(self) -> InitDied:
+        """For when it stopped talking too early."""
+        return InitDied("process", self.reached, reap(self.pidfd, os.WNOWAIT))
+
+
+def launch(plan: Plan, descriptors: Sequence[int], stdio: Sequence[int], cgroup: int = -1) -> Launch:
+    """Start ocirt-init with these streams and the plan's descriptors (all stay the caller's), in a v2 cgroup.
+
+    A leading Clone of namespaces that any process may be born into is done by the start itself, which spares a
+    process.
+    """
+    skip, flags = _leading_clone(plan)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with contextlib.ExitStack() as undo:
+        undo.callback(theirs.close)
+        undo.callback(ours.close)
+        described = os.memfd_create("plan", os.MFD_CLOEXEC)
+        undo.callback(os.close, described)
+        os.write(described, encode(plan, skip))
+        fds = ffi.new("int[]", [*stdio, theirs.fileno(), described, *descriptors])
+        pid, pidfd = ffi.new("int *"), ffi.new("int *")
+        with _program() as program:
+            error = lib.ocirt_spawn(program, fds, len(fds), flags, cgroup, pid, pidfd)
+        if error:
+            if pid[0] > 0:
+                reap(pidfd[0])
+                os.close(pidfd[0])
+            first = plan.ops[0]
+            raise spawn_error(first, error)
+        result = Launch(plan, ours, pid[0], pidfd[0])
+        undo.pop_all()
+        theirs.close()
+        os.close(described)
+    return result
+
+
+def spawn_error(first: Op, error: int) -> OCIError:
+    hint = ""
+    if error == errno.ENOSPC:
+        hint = "the limit of namespaces is reached (sysctl user.max_*_namespaces)"
+    return SetupError(first.origin, type(first).__name__, "clone3", error, hint=hint)
+
+
+def _leading_clone(plan: Plan) -> tuple[int, int]:
+    first = plan.ops[0]
+    if isinstance(first, Clone) and first.flags and not first.flags & STAGED:
+        return 1, first.flags
+    return 0, 0
+
+
+def receive(events: socket.socket) -> Event | None:
+    """One event; ``None`` at the end."""
+    try:
+        frame, ancillary, _, _ = events.recvmsg(EVENT.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        return None
+    if not frame:
+        return None
+    fd = -1
+    for _, _, data in ancillary:
+        fd = int.from_bytes(data[:4], "little", signed=True)
+    return decode(frame, fd)
+
+
+def failure(plan: Plan, event: Failed) -> OCIError:
+    """The failed operation in the words of config.json; of ``plan``, the end is enough."""
+    op = plan.ops[-1 - event.left]
+    if isinstance(op, RunHook):
+        return _hook_failure(op, event)
+    origin = op.origins[event.value] if event.value < len(op.origins) else op.origin
+    error = SetupError(origin, type(op).__name__, event.call, event.errno, event.detail, hint(op, event))
+    error.__cause__ = OSError(event.errno, os.strerror(event.errno), event.detail or None)
+    return error
+
+
+def _hook_failure(op: RunHook, event: Failed) -> OCIError:
+    if event.call == "timeout":
+        return HookError(
+            op.origin, op.path, None, event.detail, f"hook ran past specified timeout of {op.timeout_ms / 1000:.1f}s"
+        )
+    if event.call == "exit":
+        return HookError(op.origin, op.path, event.value, event.detail, f"exited with {event.value}")
+    return SetupError(op.origin, "RunHook", event.call, event.errno, event.detail)
+
+
+def hint(op: Op, event: Failed) -> str:
+    """A remedy, where the errno alone would send people searching."""
+    name = type(op).__name__
+    match name, event.call, event.errno:
+        case "MountFilesystem", "fsopen", errno.ENODEV:
+            return "this kernel has no such filesystem (or its module is not loaded)"
+        case "MountFilesystem" | "BindMount", _, errno.EROFS:
+            return "the mount point does not exist and the filesystem it belongs in is read-only"
+        case "MountFilesystem", "fsmount" | "fsconfig", errno.EPERM:
+            return "in a user namespace this filesystem also needs its own pid, network or ipc namespace"
+        case "BindMount", "open_tree", errno.ENOENT:
+            return "the source does not exist"
+        case "BindMount" | "SetMountAttributes", "mount_setattr", errno.EPERM:
+            return "the source's mount flags are locked by another user namespace and cannot be cleared"
+        case "SetRlimits", _, errno.EPERM:
+            return "raising a hard limit needs CAP_SYS_RESOURCE"
+        case "OpenTerminal", _, errno.ENOENT:
+            return "a terminal needs a devpts mount at /dev/pts"
+        case "ChangeDirectory", "openat2", errno.ELOOP:
+            return "links of procfs are not followed"
+    return ""
+
+
+def reap(pidfd: int, flags: int = 0) -> int | None:
+    """Wait for a child and give its return code, negative for a signal; ``None`` if somebody else got it first."""
+    try:
+        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | flags)
+    except ChildProcessError:
+        return None
+    if result is None:
+        return None
+    return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+
+
+_lock = threading.Lock()
+_sealed: int | None = None
+
+
+@contextlib.contextmanager
+def _program() -> Iterator[int]:
+    """The init as an open file that can be executed and not changed: one for the life of this process.
+
+    Its seals are looked at each time: the caller may have closed every descriptor, ours too, and the number may be
+    another file's by now.
+    """
+    global _sealed
+    with _lock:
+        if _sealed is None or not _is_sealed(_sealed):
+            _sealed = _seal()
+        program = _sealed
+    if program is not None:
+        yield program
+        return
+    copy = _private_copy()
+    try:
+        yield copy
+    finally:
+        os.close(copy)
+
+
+def _is_sealed(fd: int) -> bool:
+    try:
+        return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SEALS == SEALS)
+    except OSError:
+        return False
+
+
+def _seal() -> int | None:
+    """``None`` where executable memfds are forbidden (sysctl vm.memfd_noexec=2)."""
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        fd = os.memfd_create("ocirt-init", flags | MFD_EXEC)
+    except OSError as error:
+        if error.errno == errno.EACCES:
+            return None
+        if error.errno != errno.EINVAL:
+            raise
+        fd = os.memfd_create("ocirt-init", flags)  # before Linux 6.3 all of them were executable
+    _copy(fd)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+    return fd
+
+
+def _private_copy() -> int:
+    """A nameless file, new for each launch: a container that gets hold of one has it to itself."""
+    path = f"{INIT}.{os.getpid()}.{threading.get_ident()}"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o500)
+    except OSError as error:
+        raise UnsupportedError(
+            "host", f"vm.memfd_noexec forbids executable memory files, and {INIT.parent} is not writable: {error}"
+        ) from error
+    try:
+        _copy(fd)
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(fd)
+        os.unlink(path)
+
+
+def _copy(fd: int) -> None:
+    data = INIT.read_bytes()
+    while data:
+        data = data[os.write(fd, data) :]

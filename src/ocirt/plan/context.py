@@ -1,0 +1,164 @@
+"""What a plan is made from besides the configuration, and the descriptors that travel with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from attrs import Factory, define, frozen
+
+from ocirt.plan.ops import CLONE_NEW, Fd
+from ocirt.plan.tree_ops import OpenTree
+from ocirt.spec import Linux, Namespace, Process, Spec
+
+if TYPE_CHECKING:
+    from ocirt.cgroups.mounts import CgroupMountEntry
+    from ocirt.host import Host
+
+FIRST_OPENED = 64
+"""Slots from here on are filled by operations; those below travel with the plan."""
+
+
+@frozen
+class NamespaceFile:
+    """A namespace of somebody else's: ``path`` in the caller's mount namespace."""
+
+    path: str
+    type: str
+    origin: str
+
+
+@frozen
+class RootDirectory:
+    """A directory to chroot(2) to."""
+
+    path: str
+    origin: str
+
+
+@frozen
+class StartSocket:
+    """The listening socket of the container's state directory."""
+
+
+@frozen
+class InitPidfd:
+    """A pidfd of the container's init."""
+
+
+Descriptor = NamespaceFile | RootDirectory | StartSocket | InitPidfd
+
+
+@frozen
+class Site:
+    """The place where one container will stand: what the host has chosen for it."""
+
+    container_id: str
+    bundle: str
+    """Absolute; what relative paths of config.json start from."""
+    rootfs: str
+    """Absolute; or the lower directory where ``scratch`` is given."""
+    scratch: str | None = None
+    """Lay a throw-away layer over the rootfs, kept in a tmpfs mounted here."""
+    streams: int = 0
+    """Which of the standard streams (a bit each) ocirt made for this container alone."""
+    cgroup_files: tuple[str, ...] = ()
+    """What init writes to in order to join its cgroups."""
+    cgroup_mounts: tuple[CgroupMountEntry, ...] = ()
+    """What a mount of type cgroup shows."""
+    own_cgroup: bool = True
+    """Those are the container's own; if not, they are the caller's, and shown read-only."""
+
+
+@frozen
+class Namespaces:
+    """The namespaces of config.json by type."""
+
+    by_type: Mapping[str, tuple[int, Namespace]]
+
+    @classmethod
+    def of(cls, linux: Linux) -> Namespaces:
+        return cls({namespace.type: (index, namespace) for index, namespace in enumerate(linux.namespaces)})
+
+    def has(self, type_: str) -> bool:
+        """The container does not share it with the caller: created or joined."""
+        return type_ in self.by_type
+
+    def creates(self, type_: str) -> bool:
+        return type_ in self.by_type and not self.by_type[type_][1].path
+
+    def joins(self, type_: str) -> bool:
+        return type_ in self.by_type and bool(self.by_type[type_][1].path)
+
+    def created_flags(self, *without: str) -> int:
+        """CLONE_NEW* of all that are created."""
+        flags = 0
+        for type_ in self.by_type:
+            if self.creates(type_) and type_ not in without:
+                flags |= CLONE_NEW[type_]
+        return flags
+
+    def joined(self) -> list[tuple[int, Namespace]]:
+        """Those with a path; a user namespace last (see ``namespaces.c``)."""
+        return sorted(
+            (entry for entry in self.by_type.values() if entry[1].path), key=lambda entry: entry[1].type == "user"
+        )
+
+
+@define
+class Slots:
+    """Hands out places in the descriptor table while a plan is being made."""
+
+    descriptors: list[Descriptor] = Factory(list)
+    trees: list[OpenTree] = Factory(list)
+
+    def add(self, descriptor: Descriptor) -> Fd:
+        self.descriptors.append(descriptor)
+        return Fd(len(self.descriptors) - 1)
+
+    def open_tree(self, path: str, recursive: bool, origin: str) -> Fd:
+        fd = Fd(FIRST_OPENED + len(self.trees))
+        self.trees.append(OpenTree(fd, path, recursive, origin=origin))
+        return fd
+
+
+@frozen
+class Context:
+    """Everything that a planning function may look at."""
+
+    document: Spec
+    linux: Linux
+    host: Host
+    site: Site
+    namespaces: Namespaces
+    slots: Slots
+
+    @classmethod
+    def of(cls, document: Spec, host: Host, site: Site) -> Context:
+        linux = document.linux or Linux()
+        return cls(document, linux, host, site, Namespaces.of(linux), Slots())
+
+    @property
+    def process(self) -> Process | None:
+        return self.document.process
+
+    @property
+    def sees_host(self) -> bool:
+        """Host paths can be opened at their turn, by init itself.
+
+        Not so where root in a new user namespace has fewer rights than the caller, or where the mounts are those
+        of another mount namespace: then the trees are taken beforehand.
+        """
+        return not (self.namespaces.joins("mount") or (self.host.privileged and self.namespaces.has("user")))
+
+    @property
+    def may_make_devices(self) -> bool:
+        """mknod(2) needs CAP_MKNOD in the first user namespace."""
+        return self.host.privileged and not self.host.in_user_namespace and not self.namespaces.has("user")
+
+    @property
+    def may_set_groups(self) -> bool:
+        """setgroups(2) is closed where an ordinary user mapped nothing but itself (user_namespaces(7))."""
+        if self.host.privileged:
+            return True
+        return self.namespaces.creates("user") and not self.host.maps_itself(self.linux.gid_mappings, self.host.egid)

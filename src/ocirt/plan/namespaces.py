@@ -1,0 +1,168 @@
+"""Which namespaces a container creates, which it joins, and in what order.
+
+A user namespace comes first: owning it is what grants the right to the others. A cgroup namespace comes late: its root
+is wherever the process is at that moment. A time namespace takes in only children, and only once its offsets are
+written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ocirt.errors import UnsupportedError
+from ocirt.plan.context import Context, NamespaceFile
+from ocirt.plan.ops import (
+    CLONE_NEW,
+    BecomeRoot,
+    Clone,
+    JoinCgroups,
+    JoinNamespaces,
+    LoopbackUp,
+    Op,
+    Purpose,
+    SetDomainname,
+    SetHostname,
+    Sync,
+    Unshare,
+    WriteProc,
+)
+from ocirt.spec import IDMapping
+
+CLOCKS = {"monotonic": 1, "boottime": 7}
+"""clock_gettime(2) numbers, as ``/proc/self/timens_offsets`` wants them."""
+
+ORIGIN = "linux.namespaces"
+
+
+def check(context: Context) -> None:
+    """What the caller or the kernel does not allow, before anything exists."""
+    host, namespaces = context.host, context.namespaces
+    for index, namespace in context.namespaces.by_type.values():
+        if namespace.type not in host.namespaces:
+            raise UnsupportedError(f"{ORIGIN}[{index}]", f"this kernel has no {namespace.type} namespaces")
+    if not host.privileged and not namespaces.has("user"):
+        raise UnsupportedError(
+            ORIGIN, "rootless container requires user namespaces: add one, with uidMappings and gidMappings"
+        )
+    if namespaces.creates("user"):
+        _check_user_namespace(context)
+
+
+def _check_user_namespace(context: Context) -> None:
+    host, linux = context.host, context.linux
+    index, _ = context.namespaces.by_type["user"]
+    if not host.user_namespaces:
+        raise UnsupportedError(
+            f"{ORIGIN}[{index}]",
+            "user namespaces are not allowed here: raise user.max_user_namespaces, and set "
+            "kernel.unprivileged_userns_clone=1 where that exists (sysctl)",
+        )
+    if host.privileged:
+        return
+    _check_allowance(context, linux.uid_mappings, "uid", host.euid, host.subordinate_uids)
+    _check_allowance(context, linux.gid_mappings, "gid", host.egid, host.subordinate_gids)
+
+
+def _check_allowance(
+    context: Context, mappings: Sequence[IDMapping], kind: str, own: int, allowed: Sequence[range]
+) -> None:
+    """An ordinary user may map itself, and what /etc/subuid and /etc/subgid grant (newuidmap(1))."""
+    host = context.host
+    if host.maps_itself(mappings, own):
+        return
+    tool = "newuidmap" if kind == "uid" else "newgidmap"
+    for index, mapping in enumerate(mappings):
+        origin = f"linux.{kind}Mappings[{index}]"
+        wanted = range(mapping.host_id, mapping.host_id + mapping.size)
+        if wanted == range(own, own + 1):
+            continue
+        if not allowed:
+            raise UnsupportedError(
+                origin,
+                f"user {host.euid} has no entry in /etc/sub{kind}; map only {own} (size 1), or have one added: "
+                f"usermod --add-sub{kind}s 100000-165535 NAME",
+            )
+        if not any(wanted.start in part and wanted.stop - 1 in part for part in allowed):
+            ranges = ", ".join(f"{part.start}-{part.stop - 1}" for part in allowed)
+            raise UnsupportedError(
+                origin, f"host IDs {wanted.start}-{wanted.stop - 1} are not user {host.euid}'s own: those are {ranges}"
+            )
+    if not host.has_newuidmap:
+        raise UnsupportedError(f"linux.{kind}Mappings", f"{tool} is missing (Debian: apt-get install uidmap)")
+
+
+def enter(context: Context) -> Iterator[Op]:
+    """From the caller's namespaces to the container's."""
+    namespaces = context.namespaces
+    yield from _join(context)
+    user_first = namespaces.creates("user") and namespaces.creates("time")
+    if user_first:
+        yield Clone(CLONE_NEW["user"], origin=ORIGIN)
+        yield from _become_root(context)
+    yield from _time_offsets(context)
+    without = ("cgroup", "time", "user") if user_first else ("cgroup", "time")
+    yield Clone(namespaces.created_flags(*without), origin=ORIGIN)
+    if not user_first:
+        yield from _become_root(context)
+    if context.site.cgroup_files:
+        yield JoinCgroups(context.site.cgroup_files, origin="linux.cgroupsPath")
+    if namespaces.creates("cgroup"):
+        yield Unshare(CLONE_NEW["cgroup"], origin=ORIGIN)
+
+
+def _join(context: Context) -> Iterator[Op]:
+    pairs, origins = [], []
+    for index, namespace in context.namespaces.joined():
+        origin = f"{ORIGIN}[{index}].path"
+        fd = context.slots.add(NamespaceFile(namespace.path or "", namespace.type, origin))
+        pairs.append((CLONE_NEW[namespace.type], fd))
+        origins.append(origin)
+    if pairs:
+        yield JoinNamespaces(tuple(pairs), origin=ORIGIN, origins=tuple(origins))
+
+
+def _become_root(context: Context) -> Iterator[Op]:
+    """Root of a new user namespace as soon as there is such an ID; without one the caller's own must do."""
+    linux = context.linux
+    if context.namespaces.joins("user"):
+        yield BecomeRoot(context.host.privileged, origin="linux.namespaces")
+    if not context.namespaces.creates("user"):
+        return
+    yield Sync(Purpose.ID_MAPS, origin="linux.uidMappings")
+    if is_mapped(linux.uid_mappings, 0) and is_mapped(linux.gid_mappings, 0):
+        yield BecomeRoot(context.may_set_groups, origin="linux.uidMappings")
+
+
+def is_mapped(mappings: Sequence[IDMapping], container_id: int) -> bool:
+    return any(entry.container_id <= container_id < entry.container_id + entry.size for entry in mappings)
+
+
+def _time_offsets(context: Context) -> Iterator[Op]:
+    if not context.namespaces.creates("time"):
+        return
+    yield Unshare(CLONE_NEW["time"], origin=ORIGIN)
+    lines = [
+        f"{CLOCKS[clock]} {offset.secs} {offset.nanosecs}\n" for clock, offset in context.linux.time_offsets.items()
+    ]
+    if lines:
+        yield WriteProc("self/timens_offsets", "".join(lines), origin="linux.timeOffsets")
+
+
+def names(context: Context) -> Iterator[Op]:
+    """Host name and domain name."""
+    if context.document.hostname:
+        yield SetHostname(context.document.hostname, origin="hostname")
+    if context.document.domainname:
+        yield SetDomainname(context.document.domainname, origin="domainname")
+
+
+def network(context: Context) -> Iterator[Op]:
+    if context.namespaces.creates("network"):
+        yield LoopbackUp(origin=ORIGIN)
+
+
+def sysctls(context: Context) -> Iterator[Op]:
+    """Through the host's /proc, whose sys/ shows the namespaces of whoever opens it."""
+    for key, value in context.linux.sysctl.items():
+        path = key if "/" in key else key.replace(".", "/")
+        yield WriteProc(f"sys/{path}", value, origin=f'linux.sysctl["{key}"]')

@@ -1,0 +1,402 @@
+"""The operations of a plan: each an imperative, its operands, and the field of config.json that asked for it.
+
+What an operation does is written beside its C function of the same name; what the fields mean, here. Fields hold what
+the wire can carry: numbers and strings. ``Fd`` is the place of a descriptor among those that travel with the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import NewType
+
+from attrs import field, frozen
+
+Fd = NewType("Fd", int)
+"""A slot of the plan's descriptor table."""
+
+NO_FD = Fd(0xFFFFFFFF)
+
+Operands = tuple[tuple[int, ...], tuple[str, ...]]
+
+
+class Tolerance(IntEnum):
+    """What an operation may find without failing (``wire.h``); the only conditions that C knows."""
+
+    MAY_BE_ABSENT = 1
+    CREATE_TARGET = 2
+    ORDINARY_DIRECTORY = 4
+    INSIDE_PROC = 8
+    INHERIT_MODE = 16
+
+
+class Purpose(IntEnum):
+    """Why init waits for the host."""
+
+    ID_MAPS = 1
+    HOOKS = 2
+    RLIMITS = 3
+    CREATED = 4
+
+
+PURPOSES = {
+    Purpose.ID_MAPS: "write ID maps",
+    Purpose.HOOKS: "hooks",
+    Purpose.RLIMITS: "resource limits",
+    Purpose.CREATED: "created",
+}
+
+CLONE_NEW = {
+    "time": 0x80,
+    "mount": 0x20000,
+    "cgroup": 0x2000000,
+    "uts": 0x4000000,
+    "ipc": 0x8000000,
+    "user": 0x10000000,
+    "pid": 0x20000000,
+    "network": 0x40000000,
+}
+"""Namespace types of OCI and their CLONE_NEW* flags (namespaces(7))."""
+
+
+def namespace_names(flags: int) -> str:
+    return " ".join(name for name, flag in CLONE_NEW.items() if flags & flag)
+
+
+@frozen(kw_only=True)
+class Op:
+    """One step. ``origin`` is the member of config.json that it stands for; ``origins`` those of its list operands."""
+
+    origin: str = "-"
+    origins: tuple[str, ...] = field(default=(), repr=False)
+
+    def operands(self) -> Operands:
+        """The numbers and strings that C reads, in the order its function says."""
+        return (), ()
+
+    def details(self) -> Iterator[str]:
+        """The operands as a person would say them."""
+        numbers, strings = self.operands()
+        yield from map(str, numbers)
+        yield from strings
+
+
+@frozen
+class JoinNamespaces(Op):
+    """setns(2) into namespaces of others."""
+
+    pairs: tuple[tuple[int, Fd], ...]
+
+    def operands(self) -> Operands:
+        return tuple(number for pair in self.pairs for number in pair), ()
+
+    def details(self) -> Iterator[str]:
+        return (f"{namespace_names(flag)}=fd#{fd}" for flag, fd in self.pairs)
+
+
+@frozen
+class JoinProcess(Op):
+    """setns(2) into the namespaces of a process, by its pidfd."""
+
+    pidfd: Fd
+    flags: int
+
+    def operands(self) -> Operands:
+        return (self.pidfd, self.flags), ()
+
+    def details(self) -> Iterator[str]:
+        yield f"fd#{self.pidfd} {namespace_names(self.flags)}"
+
+
+@frozen
+class Unshare(Op):
+    """unshare(2): for namespaces that can be entered only once something else is done."""
+
+    flags: int
+
+    def operands(self) -> Operands:
+        return (self.flags,), ()
+
+    def details(self) -> Iterator[str]:
+        yield namespace_names(self.flags)
+
+
+@frozen
+class Clone(Op):
+    """clone3(2): what follows runs in a child, with new namespaces."""
+
+    flags: int
+
+    def operands(self) -> Operands:
+        return (self.flags,), ()
+
+    def details(self) -> Iterator[str]:
+        yield namespace_names(self.flags) or "process"
+
+
+@frozen
+class Sync(Op):
+    """Wait until the host has done its part."""
+
+    purpose: Purpose
+
+    def operands(self) -> Operands:
+        return (self.purpose,), ()
+
+    def details(self) -> Iterator[str]:
+        yield f"host: {PURPOSES[self.purpose]}"
+
+
+@frozen
+class BecomeRoot(Op):
+    """setresuid(2) to 0 in the user namespace; groups are dropped where that is allowed."""
+
+    may_set_groups: bool
+
+    def operands(self) -> Operands:
+        return (self.may_set_groups,), ()
+
+    def details(self) -> Iterator[str]:
+        yield "0:0" if self.may_set_groups else "0:0 (groups stay)"
+
+
+@frozen
+class JoinCgroups(Op):
+    """Write ``0``, the writer itself, to the files by which one joins a cgroup (cgroups(7))."""
+
+    files: tuple[str, ...]
+
+    def operands(self) -> Operands:
+        return (), self.files
+
+
+@frozen
+class WriteProc(Op):
+    """Write a file below the host's ``/proc``."""
+
+    path: str
+    value: str
+
+    def operands(self) -> Operands:
+        return (), (self.path, self.value)
+
+    def details(self) -> Iterator[str]:
+        yield f"{self.path} {self.value.strip()!r}"
+
+
+@frozen
+class SetHostname(Op):
+    """sethostname(2), in the container's own UTS namespace."""
+
+    name: str
+
+    def operands(self) -> Operands:
+        return (), (self.name,)
+
+
+@frozen
+class SetDomainname(Op):
+    """setdomainname(2), in the container's own UTS namespace."""
+
+    name: str
+
+    def operands(self) -> Operands:
+        return (), (self.name,)
+
+
+@frozen
+class LoopbackUp(Op):
+    """Bring ``lo`` up: in a new network namespace it is down (netdevice(7))."""
+
+
+@frozen
+class SetUmask(Op):
+    """umask(2)"""
+
+    mask: int
+
+    def operands(self) -> Operands:
+        return (self.mask,), ()
+
+    def details(self) -> Iterator[str]:
+        yield f"{self.mask:04o}"
+
+
+@frozen
+class SetRlimits(Op):
+    """setrlimit(2), each (resource, soft, hard)."""
+
+    limits: tuple[tuple[int, int, int], ...]
+
+    def operands(self) -> Operands:
+        return tuple(number for limit in self.limits for number in limit), ()
+
+    def details(self) -> Iterator[str]:
+        return (f"{resource}={soft}:{hard}" for resource, soft, hard in self.limits)
+
+
+@frozen
+class SetNoNewPrivileges(Op):
+    """prctl(PR_SET_NO_NEW_PRIVS)"""
+
+
+@frozen
+class DropBounding(Op):
+    """Keep these capabilities in the bounding set and drop all others."""
+
+    keep: int
+
+    def operands(self) -> Operands:
+        return (self.keep,), ()
+
+    def details(self) -> Iterator[str]:
+        yield f"keep={self.keep:#x}"
+
+
+@frozen
+class SetUser(Op):
+    """setgroups(2), setresgid(2), setresuid(2), permitted capabilities kept for now."""
+
+    uid: int
+    gid: int
+    may_set_groups: bool
+    groups: tuple[int, ...] = ()
+
+    def operands(self) -> Operands:
+        return (self.uid, self.gid, self.may_set_groups, *self.groups), ()
+
+    def details(self) -> Iterator[str]:
+        yield f"{self.uid}:{self.gid}"
+        if self.groups:
+            yield f"+{list(self.groups)}"
+
+
+@frozen
+class SetCapabilities(Op):
+    """capset(2), and the ambient set; bit N is capability N."""
+
+    effective: int
+    permitted: int
+    inheritable: int
+    ambient: int
+
+    def operands(self) -> Operands:
+        return (self.effective, self.permitted, self.inheritable, self.ambient), ()
+
+    def details(self) -> Iterator[str]:
+        for name in ("effective", "permitted", "inheritable", "ambient"):
+            yield f"{name}={getattr(self, name):#x}"
+
+
+@frozen
+class ChangeDirectory(Op):
+    """chdir(2), before the user is set or, if that was refused, after."""
+
+    path: str
+    again: bool = False
+
+    def operands(self) -> Operands:
+        return (self.again,), (self.path,)
+
+    def details(self) -> Iterator[str]:
+        yield self.path
+        if self.again:
+            yield "(unless done)"
+
+
+@frozen
+class PrepareStdio(Op):
+    """``/dev/null`` becomes the container's own, and the streams that ocirt made (a bit each) the user's."""
+
+    uid: int
+    ours: int
+
+    def operands(self) -> Operands:
+        return (self.uid, self.ours), ()
+
+    def details(self) -> Iterator[str]:
+        streams = [name for bit, name in enumerate(("stdin", "stdout", "stderr")) if self.ours >> bit & 1]
+        yield f"{' '.join(streams)} owned by {self.uid}" if streams else "as they are"
+
+
+@frozen
+class FindHome(Op):
+    """HOME for an environment without one, from the container's ``/etc/passwd``."""
+
+    uid: int
+
+    def operands(self) -> Operands:
+        return (self.uid,), ()
+
+
+@frozen
+class FindProgram(Op):
+    """Look ``name`` up in the container's PATH, as execvp(3) would."""
+
+    name: str
+    directories: tuple[str, ...]
+
+    def operands(self) -> Operands:
+        return (), (self.name, *self.directories)
+
+    def details(self) -> Iterator[str]:
+        yield self.name if "/" in self.name else f"{self.name} in {':'.join(self.directories)}"
+
+
+@frozen
+class RunHook(Op):
+    """Run a hook here; ``state`` is the JSON before and after init's own pid (config.md, POSIX-platform Hooks)."""
+
+    path: str
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+    timeout_ms: int
+    inside: bool
+    state: tuple[str, str] = field(repr=False)
+
+    def operands(self) -> Operands:
+        numbers = (self.timeout_ms, len(self.args), len(self.env), self.inside)
+        return numbers, (self.path, *self.state, *self.args, *self.env)
+
+    def details(self) -> Iterator[str]:
+        yield self.path
+        if self.timeout_ms:
+            yield f"within {self.timeout_ms / 1000:g} s"
+
+
+@frozen
+class AwaitStart(Op):
+    """Listen on the container's start socket until somebody says go."""
+
+    listener: Fd
+
+    def operands(self) -> Operands:
+        return (self.listener,), ()
+
+    def details(self) -> Iterator[str]:
+        yield f"fd#{self.listener}"
+
+
+@frozen
+class Exec(Op):
+    """execve(2) of what FindProgram found."""
+
+    args: tuple[str, ...]
+    env: tuple[str, ...] = field(repr=False)
+
+    def operands(self) -> Operands:
+        return (len(self.args), len(self.env)), (*self.args, *self.env)
+
+    def details(self) -> Iterator[str]:
+        yield " ".join(self.args)
+
+
+@frozen
+class KillWhenOrphaned(Op):
+    """A plan of its own: kill ``pidfd`` once nobody holds the other end of ``lifeline``."""
+
+    pidfd: Fd
+    lifeline: Fd
+
+    def operands(self) -> Operands:
+        return (self.pidfd, self.lifeline), ()

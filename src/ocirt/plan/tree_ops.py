@@ -1,0 +1,291 @@
+"""The operations that build the container's file tree: mounts, devices, masks, the switch of roots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from ocirt.plan.ops import NO_FD, Fd, Op, Operands, Tolerance
+from ocirt.spec import options
+
+PROPAGATION = {"unbindable": 1 << 17, "private": 1 << 18, "slave": 1 << 19, "shared": 1 << 20}
+"""MS_* propagation flags (mount_setattr(2))."""
+
+RECURSIVE = 0x4000
+"""MS_REC beside one of them."""
+
+
+def propagation_flag(name: str) -> int:
+    """``rslave`` → MS_SLAVE | MS_REC."""
+    if name in PROPAGATION:
+        return PROPAGATION[name]
+    return PROPAGATION[name[1:]] | RECURSIVE
+
+
+def propagation_name(flag: int) -> str:
+    name = next(name for name, value in PROPAGATION.items() if flag & value)
+    return f"r{name}" if flag & RECURSIVE else name
+
+
+@frozen
+class Attributes:
+    """Mount attributes to set and to clear, alone and in the whole tree; then propagation, in order."""
+
+    set: int = 0
+    clear: int = 0
+    recursive_set: int = 0
+    recursive_clear: int = 0
+    propagation: tuple[int, ...] = ()
+
+    def numbers(self, tolerance: int) -> tuple[int, ...]:
+        return (self.set, self.clear, self.recursive_set, self.recursive_clear, tolerance, *self.propagation)
+
+    def words(self) -> Iterator[str]:
+        own = _words(self.set, self.clear)
+        tree = [f"r{word}" for word in _words(self.recursive_set, self.recursive_clear)]
+        if words := [*own, *tree, *map(propagation_name, self.propagation)]:
+            yield ",".join(words)
+
+
+def _words(set_: int, clear: int) -> list[str]:
+    """The options that say so, with ``relatime`` for an access time mode that only clears."""
+    atime = clear & options.ATIME
+    words = [
+        name
+        for name, change in options.ATTRIBUTES.items()
+        if not change.clear & options.ATIME
+        and ((change.set and set_ & change.set) or (change.clear and clear & change.clear))
+    ]
+    if mode := set_ & options.ATIME or atime:
+        words.append({options.NOATIME: "noatime", options.STRICTATIME: "strictatime"}.get(mode, "relatime"))
+    return words
+
+
+def _tolerances(tolerance: int) -> Iterator[str]:
+    if tolerance & Tolerance.MAY_BE_ABSENT:
+        yield "(may be absent)"
+
+
+@frozen
+class SetPropagation(Op):
+    """mount_setattr(2) on ``/``: the host's before the pivot, the container's after."""
+
+    flag: int
+
+    def operands(self) -> Operands:
+        return (self.flag & ~RECURSIVE, bool(self.flag & RECURSIVE)), ("/",)
+
+    def details(self) -> Iterator[str]:
+        yield f"/ {propagation_name(self.flag)}"
+
+
+@frozen
+class OpenTree(Op):
+    """open_tree(2): a copy of a host tree, taken while the host is in view."""
+
+    fd: Fd
+    path: str
+    recursive: bool
+
+    def operands(self) -> Operands:
+        return (self.fd, self.recursive), (self.path,)
+
+    def details(self) -> Iterator[str]:
+        yield f"{self.path} as fd#{self.fd}"
+
+
+@frozen
+class AttachRootfs(Op):
+    """Mount the rootfs where pivot_root(2) can take it from."""
+
+    path: str
+    fd: Fd = NO_FD
+
+    def operands(self) -> Operands:
+        return (self.fd,), (self.path,)
+
+    def details(self) -> Iterator[str]:
+        yield self.path if self.fd == NO_FD else f"fd#{self.fd}"
+
+
+@frozen
+class OverlayRootfs(Op):
+    """A throw-away layer over a host directory, kept in a tmpfs at ``scratch``, becomes the rootfs."""
+
+    lower: str
+    scratch: str
+    in_user_namespace: bool
+
+    def operands(self) -> Operands:
+        return (self.in_user_namespace,), (self.lower, self.scratch)
+
+    def details(self) -> Iterator[str]:
+        yield f"{self.lower} (changes are thrown away)"
+
+
+@frozen
+class MountFilesystem(Op):
+    """fsopen(2), fsconfig(2) for each parameter, fsmount(2), move_mount(2)."""
+
+    target: str
+    type: str
+    source: str = ""
+    parameters: tuple[str, ...] = ()
+    attributes: Attributes = Attributes()
+    tolerance: int = Tolerance.CREATE_TARGET
+
+    def operands(self) -> Operands:
+        return self.attributes.numbers(self.tolerance), (self.target, self.type, self.source, *self.parameters)
+
+    def details(self) -> Iterator[str]:
+        yield f"{self.type} on {self.target}"
+        yield from self.attributes.words()
+        if self.parameters:
+            yield f"[{','.join(self.parameters)}]"
+
+
+@frozen
+class BindMount(Op):
+    """open_tree(2) of a host path, or what an OpenTree took; attributes; move_mount(2)."""
+
+    target: str
+    source: str
+    fd: Fd = NO_FD
+    recursive: bool = False
+    attributes: Attributes = Attributes()
+    tolerance: int = Tolerance.CREATE_TARGET
+
+    def operands(self) -> Operands:
+        numbers = self.attributes.numbers(self.tolerance)
+        return (self.fd, self.recursive, *numbers), (self.target, self.source)
+
+    def details(self) -> Iterator[str]:
+        source = self.source if self.fd == NO_FD else f"fd#{self.fd}"
+        yield f"{source} on {self.target}"
+        if self.recursive:
+            yield "recursive"
+        yield from self.attributes.words()
+
+
+@frozen
+class SetMountAttributes(Op):
+    """mount_setattr(2) on a mount that stands already."""
+
+    target: str
+    attributes: Attributes
+
+    def operands(self) -> Operands:
+        return self.attributes.numbers(0), (self.target,)
+
+    def details(self) -> Iterator[str]:
+        yield self.target
+        yield from self.attributes.words()
+
+
+@frozen
+class MakeDevice(Op):
+    """mknodat(2); a node that stands there already must be this device."""
+
+    path: str
+    mode: int
+    major: int
+    minor: int
+    uid: int = 0
+    gid: int = 0
+
+    def operands(self) -> Operands:
+        return (self.mode, self.major, self.minor, self.uid, self.gid), (self.path,)
+
+    def details(self) -> Iterator[str]:
+        kind = {0o020000: "c", 0o060000: "b", 0o010000: "p"}[self.mode & 0o170000]
+        yield f"{self.path} {kind} {self.major}:{self.minor} {self.mode & 0o7777:04o}"
+        if self.uid or self.gid:
+            yield f"{self.uid}:{self.gid}"
+
+
+@frozen
+class MakeSymlink(Op):
+    """symlinkat(2)"""
+
+    path: str
+    destination: str
+    replace: bool = False
+
+    def operands(self) -> Operands:
+        return (self.replace,), (self.path, self.destination)
+
+    def details(self) -> Iterator[str]:
+        yield f"{self.path} -> {self.destination}"
+
+
+@frozen
+class MakeDirectory(Op):
+    """mkdirat(2) of what is missing of a path."""
+
+    path: str
+
+    def operands(self) -> Operands:
+        return (0o755,), (self.path,)
+
+
+@frozen
+class OpenTerminal(Op):
+    """A pseudo-terminal of the container's devpts becomes its three streams (pty(7))."""
+
+    rows: int
+    columns: int
+    uid: int
+    console: bool
+
+    def operands(self) -> Operands:
+        return (self.rows, self.columns, self.uid, self.console), ()
+
+    def details(self) -> Iterator[str]:
+        yield f"{self.columns}x{self.rows}" if self.rows and self.columns else "of unset size"
+        if self.console:
+            yield "on /dev/console"
+
+
+@frozen
+class MaskPath(Op):
+    """Hide a file behind ``/dev/null``, a directory behind an empty one."""
+
+    path: str
+
+    def operands(self) -> Operands:
+        return (), (self.path,)
+
+    def details(self) -> Iterator[str]:
+        yield f"{self.path} (may be absent)"
+
+
+@frozen
+class ReadonlyPath(Op):
+    """Bind a path onto itself, read-only."""
+
+    path: str
+
+    def operands(self) -> Operands:
+        return (), (self.path,)
+
+    def details(self) -> Iterator[str]:
+        yield f"{self.path} (may be absent)"
+
+
+@frozen
+class PivotRoot(Op):
+    """pivot_root(2), then let go of the host's tree."""
+
+
+@frozen
+class ChangeRoot(Op):
+    """chroot(2), for a container without a mount namespace of its own."""
+
+    fd: Fd = NO_FD
+
+    def operands(self) -> Operands:
+        return (self.fd,), ()
+
+    def details(self) -> Iterator[str]:
+        yield "the rootfs" if self.fd == NO_FD else f"fd#{self.fd}"

@@ -1,0 +1,73 @@
+"""What this version of ocirt reads but does not honour yet: an error each, never a silent skip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ocirt.errors import UnsupportedError
+from ocirt.spec import Linux, Process, Spec
+from ocirt.spec.options import parse_options
+
+NOT_YET = "is not honoured by this version of ocirt"
+
+
+def check(document: Spec) -> None:
+    for origin in _document(document):
+        raise UnsupportedError(origin, NOT_YET)
+
+
+def check_process(process: Process) -> None:
+    for origin in _process(process):
+        raise UnsupportedError(origin, NOT_YET)
+
+
+def _document(document: Spec) -> Iterator[str]:
+    if document.process is not None:
+        yield from _process(document.process)
+    if document.linux is not None:
+        yield from _linux(document.linux)
+    for index, mount in enumerate(document.mounts):
+        options = parse_options(mount.options)
+        if mount.uid_mappings or mount.gid_mappings:
+            yield f"mounts[{index}].uidMappings"
+        if options.idmap or options.tmpcopyup:
+            word = options.idmap or "tmpcopyup"
+            yield f"mounts[{index}].options[{mount.options.index(word)}]"
+
+
+def _process(process: Process) -> Iterator[str]:
+    members = {
+        "apparmorProfile": process.apparmor_profile,
+        "selinuxLabel": process.selinux_label,
+        "scheduler": process.scheduler,
+        "ioPriority": process.io_priority,
+        "execCPUAffinity": process.exec_cpu_affinity,
+    }
+    return (f"process.{name}" for name, value in members.items() if value)
+
+
+def _linux(linux: Linux) -> Iterator[str]:
+    seccomp = linux.seccomp
+    members = {
+        # An object without an action and without syscalls asks for nothing (runc reads it so, and engines send it).
+        "seccomp": seccomp is not None and (bool(seccomp.default_action) or bool(seccomp.syscalls)),
+        "intelRdt": linux.intel_rdt,
+        "memoryPolicy": linux.memory_policy,
+        "personality": linux.personality,
+        "mountLabel": linux.mount_label,
+        "netDevices": linux.net_devices,
+    }
+    yield from (f"linux.{name}" for name, value in members.items() if value)
+    if linux.resources is not None:
+        resources = linux.resources
+        limits = {
+            "memory": resources.memory,
+            "cpu": resources.cpu,
+            "pids": resources.pids,
+            "blockIO": resources.block_io,
+            "hugepageLimits": resources.hugepage_limits,
+            "network": resources.network,
+            "rdma": resources.rdma,
+            "unified": resources.unified,
+        }
+        yield from (f"linux.resources.{name}" for name, value in limits.items() if value)

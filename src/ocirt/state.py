@@ -1,0 +1,358 @@
+"""What is known of each container, in files below one root, for every process of this user.
+
+::
+
+    <root>/<id>/state.json    the record: what there is or was about to be, never changed in place
+                config.json   the configuration as it was at create
+                start.sock    open while the container waits for its start
+
+A status is not stored but computed (runtime.md, State): from whether init lives, and whether it still listens. The
+directory itself is the lock: whoever works on the container holds flock(2) on it, so a killed creator has let go.
+
+This module does without attrs and cattrs, so that one-shot commands need not import them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import socket
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Final, NamedTuple, cast
+
+from ocirt.cgroups.files import Cgroup
+from ocirt.errors import ExistsError, NotFoundError, StateError
+
+RECORD: Final = "state.json"
+CONFIG: Final = "config.json"
+START: Final = "start.sock"
+SCRATCH: Final = "scratch"
+ID: Final = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_+.-]{0,199}")
+"""No leading dot (crun's rule), nothing that is not a plain file name (runc's), and short enough for one."""
+
+Json = Mapping[str, object]
+
+
+class Status(StrEnum):
+    """Of the OCI runtime specification, and ``paused``, which every runtime adds."""
+
+    CREATING = "creating"
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+
+
+class Record(NamedTuple):
+    """One container. Without a ``pid`` it is about to be created, or its creator was killed."""
+
+    id: str
+    bundle: str
+    rootfs: str
+    oci_version: str
+    created: str
+    """RFC 3339, UTC."""
+    annotations: Mapping[str, str]
+    cgroup: Cgroup
+    pid: int = 0
+    start_time: int = 0
+    """Of init, in clock ticks since boot (field 22 of proc_pid_stat(5)): a pid alone may be somebody else's by now."""
+    boot: str = ""
+    """Which boot pid and start time belong to."""
+
+    def to_json(self) -> dict[str, object]:
+        return {**self._asdict(), "cgroup": self.cgroup.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Json) -> Record:
+        members = {name: value[name] for name in cls._fields}
+        members["cgroup"] = Cgroup.from_json(cast("list[Json]", members["cgroup"]))
+        return cls(**members)  # type: ignore[arg-type]  # our own file; a damaged one fails above or on use
+
+
+def default_root() -> str:
+    """``/run/ocirt`` for root, below ``$XDG_RUNTIME_DIR`` for others (or in /run/user, where that is the same)."""
+    if os.geteuid() == 0:
+        return "/run/ocirt"
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return f"{runtime}/ocirt" if runtime else f"/tmp/ocirt-{os.geteuid()}"
+
+
+def check_id(container_id: str) -> None:
+    """:raises StateError: it could not be a directory's name, or not everywhere."""
+    if not container_id:
+        raise StateError(container_id, "absent", "create", "container id cannot be empty")
+    if not ID.fullmatch(container_id):
+        raise StateError(
+            container_id, "absent", "create", "invalid container ID format: letters, digits, _ + - . and no leading dot"
+        )
+
+
+class StateStore:
+    """The directory of all containers of one user."""
+
+    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
+        self.root = os.path.abspath(os.fspath(root) if root is not None else default_root())
+
+    def claim(self, container_id: str) -> StateDirectory:
+        """Take an id: of all who try, one gets the directory (mkdir(2) is the lock), locked.
+
+        :raises ExistsError: it is taken.
+        """
+        check_id(container_id)
+        self._make_root()
+        path = f"{self.root}/{container_id}"
+        while True:
+            try:
+                os.mkdir(path, 0o700)
+            except FileExistsError:
+                raise ExistsError(container_id) from None
+            # Between the two calls somebody may have found an abandoned directory and removed it.
+            with contextlib.suppress(NotFoundError):
+                return self.open(container_id, "create").lock()
+
+    def open(self, container_id: str, operation: str = "load") -> StateDirectory:
+        """:raises NotFoundError: there is none of this id."""
+        if not ID.fullmatch(container_id):
+            raise NotFoundError(container_id, operation)
+        path = f"{self.root}/{container_id}"
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise NotFoundError(container_id, operation) from error
+        return StateDirectory(container_id, path, fd)
+
+    def ids(self) -> list[str]:
+        """Of every container, sorted."""
+        try:
+            return sorted(name for name in os.listdir(self.root) if ID.fullmatch(name))
+        except FileNotFoundError:
+            return []
+
+    def _make_root(self) -> None:
+        """Nobody else may own or enter it: what lies there decides what a later ``kill`` hits."""
+        with contextlib.suppress(FileExistsError):
+            os.makedirs(self.root, 0o700)
+        info = os.stat(self.root)
+        if info.st_uid != os.geteuid() or not stat.S_ISDIR(info.st_mode) or info.st_mode & 0o022:
+            raise StateError("", "absent", "create", f"state root {self.root} is not ours alone (owner or mode)")
+
+
+class StateDirectory:
+    """One container's directory, open; a context manager that closes it (and so lets go of the lock)."""
+
+    def __init__(self, container_id: str, path: str, fd: int) -> None:
+        self.id = container_id
+        self.path = path
+        self.fd = fd
+
+    def __enter__(self) -> StateDirectory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def lock(self, timeout: float | None = None, operation: str = "lock") -> StateDirectory:
+        """Wait until nobody else works on this container.
+
+        :raises NotFoundError: it is gone by then.
+        :raises StateError: it is still being worked on after ``timeout`` seconds.
+        """
+        if timeout is None:
+            fcntl.flock(self.fd, fcntl.LOCK_EX)
+        else:
+            self._try_lock(timeout, operation)
+        try:
+            there = os.stat(self.path, follow_symlinks=False)
+        except FileNotFoundError:
+            there = None
+        if there is None or not os.path.samestat(there, os.fstat(self.fd)):
+            self.close()
+            raise NotFoundError(self.id, operation)
+        return self
+
+    def _try_lock(self, timeout: float, operation: str) -> None:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StateError(self.id, "busy", operation, "another operation is still at work on it") from None
+                time.sleep(0.005)
+            else:
+                return
+
+    def is_locked(self) -> bool:
+        """Somebody works on it right now."""
+        with contextlib.ExitStack() as stack:
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, fd)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def write(self, name: str, data: bytes) -> None:
+        """Whole or not at all: readers see the old file or the new one."""
+        fd = os.open(f".{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)
+        os.rename(f".{name}", name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def write_record(self, record: Record) -> None:
+        self.write(RECORD, json.dumps(record.to_json(), separators=(",", ":")).encode())
+
+    def read(self, name: str) -> bytes:
+        with open(name, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, dir_fd=self.fd)) as file:
+            return file.read()
+
+    def read_record(self) -> Record | None:
+        """``None`` where a creator was killed before it wrote one, or the file is damaged."""
+        try:
+            return Record.from_json(json.loads(self.read(RECORD)))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def listen(self) -> socket.socket:
+        """The socket that a start request arrives on; below /proc/self/fd, since socket paths must be short (unix(7))."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            listener.bind(f"/proc/self/fd/{self.fd}/{START}")
+            listener.listen(16)
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+
+    def connect(self) -> socket.socket | None:
+        """To an init that waits for its start; ``None`` if none does."""
+        start = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            start.connect(f"/proc/self/fd/{self.fd}/{START}")
+        except OSError as error:
+            start.close()
+            if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+                return None
+            raise
+        return start
+
+    def has_start(self) -> bool:
+        try:
+            os.stat(START, dir_fd=self.fd)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def forget_start(self) -> None:
+        """The container has started; its status follows from that already."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(START, dir_fd=self.fd)
+
+    def remove(self) -> None:
+        """Last of all: as long as the directory is there, somebody can find and delete the rest."""
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(self.fd):
+                if entry.is_dir(follow_symlinks=False):
+                    os.rmdir(entry.name, dir_fd=self.fd)
+                else:
+                    os.unlink(entry.name, dir_fd=self.fd)
+            os.rmdir(self.path)
+
+    def status(self, record: Record | None) -> Status:
+        """What is the case right now."""
+        if record is None or not record.pid:
+            return Status.CREATING if self.is_locked() else Status.STOPPED
+        if not is_alive(record):
+            return Status.STOPPED
+        if record.cgroup.frozen():
+            return Status.PAUSED
+        if not self.has_start():
+            return Status.RUNNING
+        start = self.connect()
+        if start is None:
+            return Status.RUNNING
+        start.close()
+        return Status.CREATED
+
+
+def open_init(record: Record) -> int | None:
+    """A pidfd of init, if it is still the same process; a zombie counts, so that its parent can wait for it."""
+    if not record.pid or record.boot != boot_id():
+        return None
+    try:
+        pidfd = os.pidfd_open(record.pid)
+    except ProcessLookupError:
+        return None
+    if start_time(record.pid)[1] != record.start_time:
+        os.close(pidfd)
+        return None
+    return pidfd
+
+
+def is_alive(record: Record) -> bool:
+    """Init runs: same boot, same start time, no zombie."""
+    state, started = start_time(record.pid)
+    return started == record.start_time and started != 0 and state not in "ZX" and record.boot == boot_id()
+
+
+def start_time(pid: int) -> tuple[str, int]:
+    """State letter and start time of a process; ``("X", 0)`` for one that is gone.
+
+    The name in the second field may hold anything, a closing parenthesis too: the last one ends it.
+    """
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return "X", 0
+    try:
+        fields = os.read(fd, 4096).rpartition(b") ")[2].split()
+    except ProcessLookupError:
+        return "X", 0
+    finally:
+        os.close(fd)
+    return fields[0].decode(), int(fields[19])
+
+
+def boot_id() -> str:
+    """Of this boot of the kernel."""
+    global _boot_id
+    if not _boot_id:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            _boot_id = file.read().strip()
+    return _boot_id
+
+
+_boot_id = ""
+
+
+def now() -> str:
+    """RFC 3339 with nanoseconds, UTC."""
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds:09d}Z"
+
+
+def locked(store: StateStore, container_id: str, operation: str) -> contextlib.AbstractContextManager[StateDirectory]:
+    """Open a container's directory and hold its lock."""
+
+    @contextlib.contextmanager
+    def hold() -> Iterator[StateDirectory]:
+        with store.open(container_id, operation) as directory:
+            yield directory.lock(operation=operation)
+
+    return hold()

@@ -1,0 +1,132 @@
+"""A plan as bytes, and events from bytes. The other half is ``_native/wire.h``, whose numbers are used here by name."""
+
+from __future__ import annotations
+
+import array
+import re
+import struct
+from typing import Final
+
+from attrs import frozen
+
+from ocirt._native import lib
+from ocirt.plan import Plan
+from ocirt.plan.ops import Op, Purpose
+
+HEADER: Final = struct.Struct("=8I")
+OPERATION: Final = struct.Struct("=4H2I")
+EVENT: Final = struct.Struct(f"=IIIIii{lib.WIRE_CALL_SIZE}s{lib.WIRE_DETAIL_SIZE}s")
+
+
+def _code_name(class_: type[Op]) -> str:
+    return "OP_" + re.sub(r"(?<!^)(?=[A-Z])", "_", class_.__name__).upper()
+
+
+class _Codes(dict[type[Op], int]):
+    """Looked up once for each class."""
+
+    def __missing__(self, class_: type[Op]) -> int:
+        self[class_] = code = int(getattr(lib, _code_name(class_)))
+        return code
+
+
+CODES: Final = _Codes()
+
+
+def encode(plan: Plan, skip: int = 0) -> bytes:
+    """The plan without its first ``skip`` operations.
+
+    :raises ValueError: a string with a NUL in it, or one that is not Unicode; ``Spec.check`` reports both with a path.
+    """
+    operations, numbers, offsets, text = bytearray(), array.array("Q"), array.array("I"), bytearray()
+    seen: dict[str, int] = {}
+    for op in plan.ops[skip:]:
+        own_numbers, own_strings = op.operands()
+        operations += OPERATION.pack(
+            CODES[type(op)], len(own_numbers), len(own_strings), 0, len(numbers), len(offsets)
+        )
+        numbers.extend([number & 0xFFFFFFFFFFFFFFFF for number in own_numbers])
+        for string in own_strings:
+            offset = seen.get(string)
+            if offset is None:
+                if "\0" in string:
+                    raise ValueError(f"{op.origin}: {string!r} contains a NUL")
+                offset = seen[string] = len(text)
+                text += string.encode("utf-8", "surrogateescape") + b"\0"
+            offsets.append(offset)
+    if not text:
+        text += b"\0"
+    size = HEADER.size + len(operations) + 8 * len(numbers) + 4 * len(offsets) + len(text)
+    header = HEADER.pack(
+        lib.WIRE_MAGIC,
+        lib.WIRE_VERSION,
+        size,
+        len(plan.ops) - skip,
+        len(numbers),
+        len(offsets),
+        len(text),
+        len(plan.descriptors),
+    )
+    return b"".join((header, operations, numbers.tobytes(), offsets.tobytes(), text))
+
+
+@frozen
+class Cloned:
+    """The next stage runs in its own process; ``pidfd`` is ours to close."""
+
+    pid: int
+    pidfd: int
+
+
+@frozen
+class SyncRequested:
+    """Init waits for the host."""
+
+    purpose: Purpose
+
+
+@frozen
+class TerminalOpened:
+    """The master side of the container's terminal."""
+
+    fd: int
+
+
+@frozen
+class Started:
+    """The start request was heard; next comes the program, or a failure."""
+
+
+@frozen
+class Failed:
+    """Operation number ``index`` failed, with ``left`` more to come."""
+
+    index: int
+    left: int
+    errno: int
+    value: int
+    call: str
+    detail: str
+
+
+Event = Cloned | SyncRequested | TerminalOpened | Started | Failed
+
+
+def decode(frame: bytes, fd: int) -> Event:
+    """One frame, and the descriptor that came with it (or -1)."""
+    kind, index, left, _, errno, value, call, detail = EVENT.unpack(frame)
+    if kind == lib.EVENT_PID:
+        return Cloned(value, fd)
+    if kind == lib.EVENT_SYNC:
+        return SyncRequested(Purpose(value))
+    if kind == lib.EVENT_TERMINAL:
+        return TerminalOpened(fd)
+    if kind == lib.EVENT_STARTED:
+        return Started()
+    return Failed(index, left, errno, value, _text(call), _text(detail))
+
+
+def _text(field: bytes) -> str:
+    """What comes from a container may hold anything; a terminal that shows it must not obey it."""
+    text = field.partition(b"\0")[0].decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
