@@ -1,11 +1,17 @@
-"""What all tests share: which of them this machine can run, and how hypothesis behaves."""
+"""What all tests share: which of them this machine can run, how hypothesis behaves, and a place for containers."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+pytest.register_assert_rewrite("tests.support")
+
+from tests import support  # noqa: E402  # what is imported before that line is not rewritten
 
 # No deadline: how long an example takes on a shared machine says nothing about our code.
 settings.register_profile("ocirt", deadline=None)
@@ -19,3 +25,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason="needs to be root"))
+
+
+@pytest.fixture(scope="session")
+def busybox_rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root filesystem for reading: a test that changes one asks for ``rootfs``."""
+    if support.busybox() is None:
+        pytest.skip("needs a static busybox (Debian: apt-get install busybox-static)")
+    return support.make_rootfs(tmp_path_factory.mktemp("busybox"))
+
+
+@pytest.fixture
+def rootfs(busybox_rootfs: Path, tmp_path: Path) -> Path:
+    """A root filesystem of the test's own, where the shared one (``busybox_rootfs``) could be made."""
+    del busybox_rootfs
+    return support.make_rootfs(tmp_path / "rootfs")
+
+
+@pytest.fixture
+def lab(busybox_rootfs: Path, tmp_path: Path) -> Iterator[support.Lab]:
+    """A place for containers, which must be as clean afterwards as before."""
+    yield from support.checked(support.Lab(tmp_path, busybox_rootfs))
+
+
+@pytest.fixture
+def own_lab(rootfs: Path, tmp_path: Path) -> Iterator[support.Lab]:
+    """The same with a rootfs of the test's own."""
+    yield from support.checked(support.Lab(tmp_path, rootfs))

@@ -259,6 +259,7 @@ def linuxes(draw: st.DrawFn) -> Linux:
     there = draw(namespaces())
     new = {namespace.type for namespace in there if namespace.path is None}
     mapped = "user" in new
+    some: tuple[dict[str, TimeOffset], ...]
     some = ({}, {"boottime": TimeOffset(7)}, {"monotonic": TimeOffset(-1, 999_999_999), "boottime": TimeOffset()})
     offsets = st.sampled_from(some if "time" in new else ({},))
     return Linux(

@@ -1,5 +1,108 @@
-"""ocirt: an OCI container runtime as a Python library."""
-from ocirt.bundle import Bundle
-from ocirt.container import Container, containers
-from ocirt.process import Process, Terminal
-from ocirt.spec import Spec
+"""ocirt: run OCI containers from Python (opencontainers/runtime-spec 1.3.0, Linux).
+
+::
+
+    ocirt.run(["sh", "-c", "echo hello"])          one call, on this host's own files or any rootfs
+    ocirt.Bundle.load("bundle")                    config.json and rootfs
+    ocirt.Container.create("web", "bundle")        create, start, wait, kill, delete, exec, as runc does
+    ocirt.containers()                             all of them
+
+Where is what: ``spec`` (config.json as classes) → ``plan`` (what is done, in which order) → ``wire`` → ``launch``
+(ocirt-init runs it) → ``creation``, ``starting``, ``execution`` (the host's part) → ``container``, ``process``, ``running``
+(what you use). ``cgroups``, ``hooks``, ``idmap``, ``host`` and ``state`` stand beside them, ``errors`` below, ``cli``
+above; ``_native`` holds the C side. docs/architecture.md tells the reasons.
+
+Names are imported when first used: a program that only asks for ``ocirt.containers()`` does not pay for the rest.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ocirt.bundle import Bundle
+    from ocirt.container import Container, containers
+    from ocirt.errors import (
+        BundleError,
+        ExistsError,
+        ExitStatusUnknown,
+        HookError,
+        InitDied,
+        NotFoundError,
+        OCIError,
+        Problem,
+        SetupError,
+        SpecError,
+        StateError,
+        UnsupportedError,
+    )
+    from ocirt.process import Process, Terminal
+    from ocirt.running import Completed, bind, run
+    from ocirt.spec import Spec
+    from ocirt.state import Status
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "bundle": ("Bundle",),
+    "container": ("Container", "containers"),
+    "errors": (
+        "BundleError",
+        "ExistsError",
+        "ExitStatusUnknown",
+        "HookError",
+        "InitDied",
+        "NotFoundError",
+        "OCIError",
+        "Problem",
+        "SetupError",
+        "SpecError",
+        "StateError",
+        "UnsupportedError",
+    ),
+    "process": ("Process", "Terminal"),
+    "running": ("Completed", "bind", "run"),
+    "spec": ("Spec",),
+    "state": ("Status",),
+}
+
+_MODULES = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [  # noqa: RUF022  # in the order of use
+    "run",
+    "Completed",
+    "bind",
+    "Bundle",
+    "Spec",
+    "Container",
+    "containers",
+    "Status",
+    "Process",
+    "Terminal",
+    "OCIError",
+    "SpecError",
+    "Problem",
+    "UnsupportedError",
+    "BundleError",
+    "StateError",
+    "NotFoundError",
+    "ExistsError",
+    "SetupError",
+    "InitDied",
+    "HookError",
+    "ExitStatusUnknown",
+]
+
+
+def __getattr__(name: str) -> object:
+    """PEP 562."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'ocirt' has no attribute {name!r}")
+    value = getattr(import_module(f"ocirt.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

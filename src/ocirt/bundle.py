@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import stat
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ocirt.errors import BundleError
 from ocirt.spec import Spec
+
+if TYPE_CHECKING:
+    from ocirt.preparation import Prepared
 
 
 class Bundle:
@@ -15,6 +21,7 @@ class Bundle:
     def __init__(self, path: str | os.PathLike[str], spec: Spec) -> None:
         self.path = Path(os.path.abspath(path))
         self.spec = spec
+        self._prepared: dict[object, Prepared] = {}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Bundle:
@@ -52,18 +59,26 @@ class Bundle:
 
     @property
     def rootfs(self) -> Path:
-        """Where ``root.path`` leads, with symlinks followed once and for all.
+        """Where ``root.path`` leads.
 
         :raises BundleError: nowhere, or not to a directory.
         """
-        wanted = self.path / self.spec.root.path
+        return Path(self._rootfs())
+
+    def _rootfs(self) -> str:
+        wanted = os.path.join(self.path, self.spec.root.path)
         try:
-            resolved = wanted.resolve(strict=True)
+            mode = os.stat(wanted).st_mode
         except OSError as error:
-            raise BundleError("root.path", str(wanted), error.strerror or "cannot be resolved") from error
-        if not resolved.is_dir():
-            raise BundleError("root.path", str(wanted), "is not a directory")
-        return resolved
+            raise BundleError("root.path", wanted, error.strerror or "cannot be resolved") from error
+        if not stat.S_ISDIR(mode):
+            raise BundleError("root.path", wanted, "is not a directory")
+        return os.path.normpath(wanted)
+
+    @cached_property
+    def _config(self) -> bytes:
+        """The configuration as every container made of this bundle keeps it."""
+        return self.spec.dumps(indent=None).encode()
 
     def __repr__(self) -> str:
         return f"Bundle({str(self.path)!r})"

@@ -9,20 +9,22 @@ import signal
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, cast
 
 from ocirt import hooks
 from ocirt.bundle import Bundle
-from ocirt.creation import CgroupManager, Request, create, describe
-from ocirt.errors import HookError, OCIError, StateError
+from ocirt.creation import create, describe
+from ocirt.preparation import CgroupManager, Request
+from ocirt.errors import ExitStatusUnknown, HookError, OCIError, StateError
 from ocirt.process import Process
 from ocirt.spec import Spec
-from ocirt.state import CONFIG, Record, StateDirectory, StateStore, Status, locked, open_init
+from ocirt.state import INTENT, Record, StateDirectory, StateStore, Status, locked, open_init
 from ocirt.streams import Stream, opened
 
 if TYPE_CHECKING:
+    from ocirt.execution import Plans
+    from ocirt.spec import JSON, User
     from ocirt.spec import Process as ProcessSpec
-    from ocirt.spec import User
 
 KILL_SECONDS: Final = 10.0
 """How long delete waits for what it has killed, as runc."""
@@ -65,6 +67,7 @@ class Container:
         self._store = store
         self._record = record
         self._spec: Spec | None = None
+        self._plans: Plans = {}
         self._lifeline: int | None = None
 
     @classmethod
@@ -138,7 +141,7 @@ class Container:
         """The configuration as it was at create."""
         if self._spec is None:
             with self._store.open(self.id) as directory:
-                self._spec = Spec.loads(directory.read(CONFIG))
+                self._spec = Spec.from_json(cast("JSON", directory.read_config()))
         return self._spec
 
     @property
@@ -174,10 +177,12 @@ class Container:
 
         with locked(self._store, self.id, "start") as directory:
             record = self._read(directory)
-            self._check("start", directory, record)
-            assert record is not None  # noqa: S101  # a container without a record is no created one
+            connection = directory.connect() if record is not None and record.pid else None
+            if connection is None or record is None or record.cgroup.frozen():
+                self._check("start", directory, record)
+                raise StateError(self.id, Status.RUNNING, "start", TABLE["start"][Status.RUNNING])
             try:
-                start(directory, record, lambda: self.spec)
+                start(connection, directory, record, self.spec)
             except (OCIError, OSError) as error:
                 if not isinstance(error, StateError):
                     self._destroy(directory, record)
@@ -193,13 +198,17 @@ class Container:
             raise StateError(self.id, Status.STOPPED, "wait", "it ended before this process heard of it")
         return self.process.wait(timeout)
 
-    def kill(self, signal: int = signal.SIGTERM) -> None:
+    def kill(self, signal: int = signal.SIGTERM, *, all: bool = False) -> None:
         """Signal init; with SIGKILL and no pid namespace of its own, every process of the container.
 
+        :param all: signal every process of the container's cgroup, also what an init that has ended left behind.
         :raises StateError: it does not run.
         """
         with self._store.open(self.id, "kill") as directory:
             record = self._read(directory)
+            if all and record is not None and record.cgroup.directories:
+                record.cgroup.kill(signal)
+                return
             self._check("kill", directory, record)
         if record is not None:
             self._signal(record, signal)
@@ -233,9 +242,13 @@ class Container:
                 self._interrupt_creator(directory)
             directory.lock(KILL_SECONDS if force else None, "delete")
             record = self._read(directory)
-            if not force:
+            if not force and not self._has_ended():
                 self._check("delete", directory, record)
             self._destroy(directory, record)
+
+    def _has_ended(self) -> bool:
+        """We are its parent and have its return code: quicker than to ask the system."""
+        return self.process is not None and self.process.returncode is not None
 
     def _interrupt_creator(self, directory: StateDirectory) -> None:
         """Whoever starts or creates it may be stuck in a hook; without its init that comes to an end."""
@@ -247,12 +260,12 @@ class Container:
         """The end of every life: what was recorded is made absent, the state directory last; then poststop hooks."""
         spec = self._poststop_spec(directory)
         if record is not None:
-            if not _kill_init(record, KILL_SECONDS):
+            if not self._has_ended() and not _kill_init(record, KILL_SECONDS):
                 raise StateError(self.id, Status.RUNNING, "delete", "container init still running")
-            record.cgroup.kill()
-            record.cgroup.remove()
+            record.cgroup.remove(kill=True)
         if self.process is not None:
-            self.process.poll()
+            with contextlib.suppress(ExitStatusUnknown):
+                self.process.poll()
         directory.remove()
         self._close_lifeline()
         if spec is None or spec.hooks is None or record is None:
@@ -266,8 +279,8 @@ class Container:
         if self._spec is not None:
             return self._spec
         with contextlib.suppress(OSError, OCIError):
-            config = directory.read(CONFIG)
-            return Spec.loads(config) if b"poststop" in config else None
+            if b"poststop" in directory.read(INTENT):
+                return self.spec
         return None
 
     def exec(
@@ -319,7 +332,7 @@ class Container:
             )
         )
         with opened(stdin, stdout, stderr) as streams:
-            return Execution(self.spec, program, record, streams).run()
+            return Execution(self.spec, program, record, streams, self._plans).run()
 
     def processes(self) -> tuple[int, ...]:
         """Host pids of everything in the container, by its cgroup; of init alone where it has none."""
@@ -404,7 +417,7 @@ def _kill_init(record: Record, seconds: float) -> bool:
 
 def _watch(init: int) -> int:
     """Start the watchdog of ``die_with_parent``; as long as the result is open in this process, nothing happens."""
-    from ocirt.launch import launch
+    from ocirt.launch import Prepared, launch
     from ocirt.plan import Plan
     from ocirt.plan.context import InitPidfd
     from ocirt.plan.ops import Fd, KillWhenOrphaned
@@ -413,7 +426,7 @@ def _watch(init: int) -> int:
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
         plan = Plan((KillWhenOrphaned(Fd(0), Fd(1)),), (InitPidfd(), InitPidfd()))
-        watchdog = launch(plan, [init, read], (null, null, null))
+        watchdog = launch(Prepared.of(plan), [init, read], (null, null, null))
         watchdog.events.close()
         Process((), watchdog.pid, watchdog.pidfd).close()
     finally:

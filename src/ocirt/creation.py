@@ -12,119 +12,134 @@ import os
 import resource
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
-from attrs import define, frozen
+from attrs import define, field
 
 from ocirt import hooks, idmap
-from ocirt.bundle import Bundle
-from ocirt.cgroups import choice, devices, files, layout, mounts
 from ocirt.errors import HookError, OCIError, SetupError, SpecError, UnsupportedError
-from ocirt.host import Host
 from ocirt.launch import Launch, launch
-from ocirt.plan import Plan, Site, plan_create
 from ocirt.plan.context import Descriptor, InitPidfd, NamespaceFile, RootDirectory, StartSocket
 from ocirt.plan.ops import CLONE_NEW, Purpose
+from ocirt.preparation import Prepared, Request, prepare
 from ocirt.process import Process, Terminal, reap_abandoned
 from ocirt.spec import Linux, Spec
-from ocirt.state import CONFIG, SCRATCH, Record, StateDirectory, StateStore, Status, boot_id, now, start_time
+from ocirt.state import SCRATCH, Record, StateDirectory, StateStore, Status, boot_id, check_id, now, start_time
 from ocirt.streams import Streams
 from ocirt.wire import SyncRequested, TerminalOpened
-
-CgroupManager = Literal["cgroupfs", "disabled"]
 
 NS_GET_NSTYPE = 0xB703
 """ioctl_ns(2)"""
 
 
-@frozen
-class Request:
-    """What the caller of create asked for."""
-
-    container_id: str
-    bundle: Bundle
-    cgroup_manager: CgroupManager = "cgroupfs"
-    throw_away_layer: bool = False
-
-
-@frozen
-class Cgroups:
-    """The container's cgroup and how the others take part in it."""
-
-    cgroup: files.Cgroup
-    mounts: tuple[mounts.CgroupMountEntry, ...]
-
-    @classmethod
-    def choose(cls, document: Spec, container_id: str, host: Host, manager: CgroupManager) -> Cgroups:
-        """:raises SpecError, UnsupportedError, SetupError: at ``linux.cgroupsPath`` or ``linux.resources.devices``."""
-        linux = document.linux or Linux()
-        wants_mount = any(mount.type in ("cgroup", "cgroup2") for mount in document.mounts)
-        if manager == "disabled":
-            cgroup = files.Cgroup()
-            if not wants_mount:
-                return cls(cgroup, ())
-        here = layout.here()
-        if manager != "disabled":
-            rules = linux.resources.devices if linux.resources else ()
-            devices.check_supported(here.layout, rules, rootless=not host.privileged)
-            placement = choice.choose(here, linux.cgroups_path, container_id)
-            cgroup = files.survey(placement, rootless=not host.privileged)
-        return cls(cgroup, mounts.mount_entries(here, cgroup) if wants_mount else ())
-
-
 @define
 class Creation:
-    """A container on its way: what is known of it so far."""
+    """A container on its way: what is known of it so far, and how to take it back."""
 
+    store: StateStore
     request: Request
-    host: Host
-    directory: StateDirectory
-    record: Record
-    plan: Plan
+    prepared: Prepared
     streams: Streams
     undo: contextlib.ExitStack
+    listener: socket.socket = field(factory=lambda: socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
     terminal: Terminal | None = None
     hooks_began: bool = False
+    directory: StateDirectory = field(init=False)
+    record: Record = field(init=False)
 
     @property
     def document(self) -> Spec:
         return self.request.bundle.spec
 
     def run(self) -> tuple[Record, Process]:
-        """Make it."""
-        listener = self.directory.listen()
-        self.undo.callback(listener.close)
-        self.record.cgroup.make()
-        self.undo.callback(_remove_cgroup, self.record.cgroup)
-        if self.host.privileged:
-            linux = self.document.linux
-            rules = linux.resources.devices if linux and linux.resources else ()
-            self.record.cgroup.allow_devices(devices.device_writes(rules))
-        launched = self._launch(listener)
-        try:
-            self._attend(launched)
-        except BaseException:
-            self._close_terminal()
-            launched.abort()
-            raise
-        launched.settle()
-        listener.close()
+        """Make it.
+
+        Init starts before the id is ours: it waits for that as soon as it has the namespaces that take the kernel
+        longest. Only where it has to be born into its cgroup, that must exist before.
+        """
+        with self.listener:
+            if self.prepared.born_in_cgroup:
+                self._record()
+                self._make_cgroup()
+            launched = self._launch()
+            try:
+                self._keep_pace(launched)
+                self._attend(launched)
+            except BaseException:
+                if self.terminal is not None:
+                    self.terminal.close()
+                launched.abort()
+                raise
+            launched.settle()
         return self.record, self._process(launched)
 
-    def _launch(self, listener: socket.socket) -> Launch:
+    def _record(self) -> None:
+        """Take the id, and write down what is about to be made."""
+        request = self.request
+        self.directory = self.store.claim(request.container_id)
+        self.undo.callback(self.directory.close)
+        self.undo.callback(self._clean_up)
+        self.record = Record(
+            request.container_id,
+            str(request.bundle.path),
+            self.prepared.rootfs,
+            self.document.oci_version,
+            self.document.annotations,
+            self.prepared.cgroup(request.container_id),
+        )
+        self.directory.intend(self.record, request.bundle._config)  # noqa: SLF001  # as with its preparation
+        if request.throw_away_layer:
+            os.mkdir(SCRATCH, 0o700, dir_fd=self.directory.fd)
+        self.directory.listen(self.listener)
+
+    def _clean_up(self) -> None:
+        """After a failure. A create that failed once hooks may have run ends like any other life (runtime.md)."""
+        self.directory.remove()
+        wanted = self.document.hooks
+        if wanted is None or not self.hooks_began:
+            return
+        for index, hook in enumerate(wanted.poststop):
+            with contextlib.suppress(HookError):  # a warning at most, and there is a better error to tell
+                hooks.run(hook, f"hooks.poststop[{index}]", describe(self.record, Status.STOPPED))
+
+    def _make_cgroup(self) -> None:
+        self.record.cgroup.make()
+        self.undo.callback(self.record.cgroup.remove, kill=True)
+
+    def _keep_pace(self, launched: Launch) -> None:
+        """The host's part of what init does not ask for: it is busy meanwhile, and is to be kept waiting for nothing."""
+        cgroup = None if self.prepared.born_in_cgroup else self.prepared.placement
+        if not self.prepared.born_in_cgroup:
+            self._record()
+        launched.done(Purpose.RECORD)
+        if cgroup is not None:
+            self._make_cgroup()
+            launched.done(Purpose.CGROUPS)
+            self.record.cgroup.allow_devices(self.prepared.device_writes)
+            self.record.cgroup.join(launched.pid)
+            launched.done(Purpose.JOINED)
+        self._identify(launched.pid)
+
+    def _launch(self) -> Launch:
+        prepared = self.prepared.launch
         with contextlib.ExitStack() as stack:
-            descriptors = open_descriptors(self.plan.descriptors, stack, listener=listener.fileno())
-            cgroup = self.record.cgroup.open_v2()
+            descriptors = open_descriptors(prepared.plan.descriptors, stack, listener=self.listener.fileno())
+            cgroup = self.record.cgroup.open_v2() if self.prepared.born_in_cgroup else None
             if cgroup is not None:
                 stack.callback(os.close, cgroup)
-            return launch(self.plan, descriptors, self.streams.child, -1 if cgroup is None else cgroup)
+            return launch(
+                prepared,
+                descriptors,
+                self.streams.child,
+                -1 if cgroup is None else cgroup,
+                self.request.container_id,
+            )
 
     def _attend(self, launched: Launch) -> None:
         """The host's part, whenever init asks for it; until it is created."""
         for event in launched.heard():
             match event:
                 case SyncRequested(Purpose.ID_MAPS):
-                    idmap.install(launched.pid, self.document.linux or Linux(), self.host)
+                    idmap.install(launched.pid, self.document.linux or Linux(), self.prepared.host)
                 case SyncRequested(Purpose.HOOKS):
                     self._run_hooks(launched.pid)
                 case SyncRequested(Purpose.RLIMITS):
@@ -142,8 +157,13 @@ class Creation:
 
     def _commit(self, pid: int) -> None:
         """From here on the container exists: it is found by its record, and init may outlive us."""
+        if self.record.pid != pid:
+            self._identify(pid)
+        self.directory.commit()
+
+    def _identify(self, pid: int) -> None:
         self.record = self.record._replace(pid=pid, start_time=start_time(pid)[1], boot=boot_id(), created=now())
-        self.directory.write_record(self.record)
+        self.directory.prepare(self.record)
 
     def _run_hooks(self, pid: int) -> None:
         wanted = self.document.hooks
@@ -162,10 +182,6 @@ class Creation:
                 raise UnsupportedError(f"process.rlimits[{index}].type", f"Python knows no {limit.type} here")
             set_rlimit(pid, number, limit.soft, limit.hard, f"process.rlimits[{index}]")
 
-    def _close_terminal(self) -> None:
-        if self.terminal is not None:
-            self.terminal.close()
-
     def _process(self, launched: Launch) -> Process:
         program = self.document.process
         process = Process(program.args if program else (), launched.pid, launched.pidfd)
@@ -180,56 +196,20 @@ def create(store: StateStore, request: Request, streams: Streams) -> tuple[Recor
     :raises OCIError: and nothing is left.
     """
     reap_abandoned()
-    document, host = request.bundle.spec, Host.probe()
-    if problems := document.check():
+    check_id(request.container_id)
+    if problems := request.bundle.spec.check():
         raise SpecError(problems, str(request.bundle.path / "config.json"))
-    rootfs = str(request.bundle.rootfs)
-    hooks_due: list[Record] = []
-    with store.claim(request.container_id) as directory, contextlib.ExitStack() as undo:
-        undo.callback(_run_poststop, document, hooks_due)
-        undo.callback(directory.remove)
-        chosen = Cgroups.choose(document, request.container_id, host, request.cgroup_manager)
-        scratch = f"{directory.path}/{SCRATCH}" if request.throw_away_layer else None
-        plan = plan_create(document, host, _site(request, rootfs, scratch, streams, chosen))
-        record = Record(
-            request.container_id,
-            str(request.bundle.path),
-            rootfs,
-            document.oci_version,
-            now(),
-            dict(document.annotations),
-            chosen.cgroup,
-        )
-        directory.write_record(record)
-        directory.write(CONFIG, config_bytes(document))
-        if scratch:
-            os.mkdir(scratch, 0o700)
-        creation = Creation(request, host, directory, record, plan, streams, undo)
+    prepared = prepare(store, request, streams.ours)
+    with contextlib.ExitStack() as undo:
+        creation = Creation(store, request, prepared, streams, undo)
         try:
             result = creation.run()
-        except (OCIError, OSError) as error:
-            if creation.hooks_began or isinstance(error, HookError):
-                hooks_due.append(creation.record)
+        except HookError:
+            creation.hooks_began = True  # those of the container itself
             raise
         undo.pop_all()
+        creation.directory.close()
         return result
-
-
-def _site(request: Request, rootfs: str, scratch: str | None, streams: Streams, chosen: Cgroups) -> Site:
-    return Site(
-        request.container_id,
-        str(request.bundle.path),
-        rootfs,
-        scratch,
-        streams.ours,
-        chosen.cgroup.task_files(),
-        chosen.mounts,
-        own_cgroup=bool(chosen.cgroup.directories),
-    )
-
-
-def config_bytes(document: Spec) -> bytes:
-    return document.dumps(indent=None).encode()
 
 
 def open_descriptors(
@@ -289,17 +269,6 @@ def describe(record: Record, status: Status) -> Mapping[str, object]:
     return state
 
 
-def _run_poststop(document: Spec, due: list[Record]) -> None:
-    """A create that failed once hooks may have run ends like any other life (runtime.md, Lifecycle)."""
-    wanted = document.hooks
-    if wanted is None:
-        return
-    for record in due:
-        for index, hook in enumerate(wanted.poststop):
-            with contextlib.suppress(HookError):  # a warning at most, and there is a better error to tell
-                hooks.run(hook, f"hooks.poststop[{index}]", describe(record, Status.STOPPED))
-
-
 def set_rlimit(pid: int, number: int, soft: int, hard: int, origin: str) -> None:
     """prlimit(2), where 2**64-1 is infinity."""
     limits = tuple(-1 if value == 2**64 - 1 else value for value in (soft, hard))
@@ -310,11 +279,3 @@ def set_rlimit(pid: int, number: int, soft: int, hard: int, origin: str) -> None
         raise SetupError(
             origin, "SetRlimits", "prlimit", number_of_error, "", "raising a hard limit needs CAP_SYS_RESOURCE"
         ) from error
-
-
-def _remove_cgroup(cgroup: files.Cgroup) -> None:
-    """After a failure: whoever is left in it goes with it."""
-    cgroup.kill()
-    cgroup.remove()
-
-

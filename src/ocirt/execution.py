@@ -6,20 +6,28 @@ import contextlib
 import os
 import resource
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from attrs import define
 
 from ocirt.creation import open_descriptors, set_rlimit
 from ocirt.errors import SpecError, StateError
 from ocirt.host import Host
-from ocirt.launch import Launch, launch
-from ocirt.plan import Plan, Site, plan_exec
+from ocirt.launch import Launch, Prepared, launch
+from ocirt.plan import Site, plan_exec
 from ocirt.plan.ops import Purpose
 from ocirt.process import Process, Terminal, reap_abandoned
 from ocirt.spec import Capabilities, ConsoleSize, Spec, User
 from ocirt.spec import Process as ProcessSpec
 from ocirt.state import Record, open_init
 from ocirt.streams import Streams
+from ocirt.wire import SyncRequested, TerminalOpened
+
+
+Plans = dict[tuple[ProcessSpec, int], Prepared]
+"""By program and by which of its streams are ours."""
+
+PLANS_KEPT: Final = 64
 
 
 def describe(
@@ -71,21 +79,19 @@ class Execution:
     program: ProcessSpec
     record: Record
     streams: Streams
+    plans: Plans
     terminal: Terminal | None = None
 
     def run(self) -> Process:
         """:raises OCIError: and nothing is left."""
         reap_abandoned()
-        if problems := self.program.check():
-            raise SpecError(problems, "process")
-        host = Host.probe()
+        prepared = self._prepare()
         with contextlib.ExitStack() as stack:
             init = open_init(self.record)
             if init is None:
                 raise StateError(self.record.id, "stopped", "exec", "cannot exec in a stopped container")
             stack.callback(os.close, init)
-            plan = plan_exec(self.program, self.document, host, self._site())
-            launched = self._launch(plan, init, stack)
+            launched = self._launch(prepared, init, stack)
             try:
                 self._attend(launched)
             except BaseException:
@@ -96,26 +102,45 @@ class Execution:
             launched.settle()
         return self._process(launched)
 
+    def _prepare(self) -> Prepared:
+        """The plan for this program; whoever polls a container asks for the same one again and again."""
+        key = (self.program, self.streams.ours)
+        if (known := self.plans.get(key)) is not None:
+            return known
+        if problems := self.program.check():
+            raise SpecError(problems, "process")
+        prepared = Prepared.of(plan_exec(self.program, self.document, Host.probe(), self._site()))
+        if len(self.plans) >= PLANS_KEPT:
+            self.plans.clear()
+        self.plans[key] = prepared
+        return prepared
+
+    @property
+    def _moves(self) -> bool:
+        """There is version 1, so the process is moved to all of its cgroups; or else it is born into the one."""
+        return any(directory.version == 1 for directory in self.record.cgroup.directories)
+
     def _site(self) -> Site:
         return Site(
             self.record.id,
             self.record.bundle,
             f"/proc/{self.record.pid}/root",
             streams=self.streams.ours,
-            cgroup_files=self.record.cgroup.task_files(),
+            joins_cgroups=self._moves,
         )
 
-    def _launch(self, plan: Plan, init: int, stack: contextlib.ExitStack) -> Launch:
-        descriptors = open_descriptors(plan.descriptors, stack, init=init)
-        cgroup = self.record.cgroup.open_v2()
+    def _launch(self, prepared: Prepared, init: int, stack: contextlib.ExitStack) -> Launch:
+        descriptors = open_descriptors(prepared.plan.descriptors, stack, init=init)
+        cgroup = None if self._moves else self.record.cgroup.open_v2()
         if cgroup is not None:
             stack.callback(os.close, cgroup)
-        return launch(plan, descriptors, self.streams.child, -1 if cgroup is None else cgroup)
+        return launch(prepared, descriptors, self.streams.child, -1 if cgroup is None else cgroup)
 
     def _attend(self, launched: Launch) -> None:
         """Until it says no more, which is what execve(2) looks like from here."""
-        from ocirt.wire import SyncRequested, TerminalOpened
-
+        if self._moves:
+            self.record.cgroup.join(launched.pid)
+            launched.done(Purpose.JOINED)
         for event in launched.heard():
             match event:
                 case TerminalOpened(fd):

@@ -55,6 +55,13 @@ class Host:
     subordinate_uids: tuple[range, ...] = ()
     subordinate_gids: tuple[range, ...] = ()
     has_newuidmap: bool = False
+    setgroups: bool = True
+    """setgroups(2) is open in the caller's user namespace, and so may be in those below."""
+
+    @property
+    def rootless(self) -> bool:
+        """What belongs to the machine as a whole, such as its cgroups, is not the caller's."""
+        return not self.privileged or self.in_user_namespace
 
     @staticmethod
     def probe() -> Host:
@@ -91,6 +98,7 @@ def _probe(euid: int, egid: int) -> Host:
         tuple(_subordinate("/etc/subuid", euid)),
         tuple(_subordinate("/etc/subgid", euid)),
         all(shutil.which(tool, path=TRUSTED_PATH) for tool in ("newuidmap", "newgidmap")),
+        _read("/proc/self/setgroups").strip() != "deny",
     )
 
 

@@ -16,13 +16,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from ocirt._native import INIT, ffi, lib
 from ocirt.errors import HookError, InitDied, OCIError, SetupError, UnsupportedError
 from ocirt.plan import Plan
-from ocirt.plan.ops import CLONE_NEW, Clone, Op, RunHook
-from ocirt.wire import EVENT, Cloned, Event, Failed, decode, encode
+from ocirt.plan.ops import CLONE_NEW, UNASKED, Clone, Op, Purpose, RunHook, Sync
+from ocirt.wire import EVENT, Cloned, Event, Failed, Frame, decode, encode
 
 SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 MFD_EXEC: Final = 0x10
@@ -36,7 +36,7 @@ and a time namespace takes in no process before its offsets are written."""
 class Launch:
     """A plan at work: the process that runs it, and the socket it reports on."""
 
-    plan: Plan
+    prepared: Prepared
     events: socket.socket
     pid: int
     pidfd: int
@@ -53,7 +53,7 @@ class Launch:
                     self.stages.append(self.pidfd)
                     self.pid, self.pidfd = pid, pidfd
                 case Failed():
-                    raise failure(self.plan, event)
+                    raise failure(self.prepared.plan, event)
                 case _:
                     yield event
 
@@ -64,6 +64,11 @@ class Launch:
         """Let it go on after a Sync."""
         with contextlib.suppress(BrokenPipeError):  # it died meanwhile, and its silence will tell
             self.events.send(b"g")
+
+    def done(self, purpose: Purpose) -> None:
+        """Let it go on, now or later, after what it does not ask for."""
+        if purpose in self.prepared.unasked:
+            self.go()
 
     def settle(self) -> None:
         """Reap the stages that have done their part, so that only the last process is left of the launch."""
@@ -86,31 +91,51 @@ class Launch:
         return InitDied("process", self.reached, reap(self.pidfd, os.WNOWAIT))
 
 
-def launch(plan: Plan, descriptors: Sequence[int], stdio: Sequence[int], cgroup: int = -1) -> Launch:
-    """Start ocirt-init with these streams and the plan's descriptors (all stay the caller's), in a v2 cgroup.
+@frozen
+class Prepared:
+    """A plan ready for any number of launches.
 
-    A leading Clone of namespaces that any process may be born into is done by the start itself, which spares a
-    process.
+    A leading Clone of namespaces that any process may be born into is left to the start itself, which spares a process.
     """
-    skip, flags = _leading_clone(plan)
+
+    plan: Plan
+    namespaces: int
+    frame: Frame
+    unasked: frozenset[Purpose]
+    """What init waits for without asking."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> Prepared:
+        first = plan.ops[0]
+        skipped = isinstance(first, Clone) and not first.flags & STAGED
+        flags = first.flags if skipped and isinstance(first, Clone) else 0
+        unasked = frozenset(op.purpose for op in plan.ops if isinstance(op, Sync) and op.purpose in UNASKED)
+        return cls(plan, flags, encode(plan, int(skipped)), unasked)
+
+
+def launch(
+    prepared: Prepared, descriptors: Sequence[int], stdio: Sequence[int], cgroup: int = -1, container_id: str = ""
+) -> Launch:
+    """Start ocirt-init with these streams and the plan's descriptors (all stay the caller's), in a v2 cgroup."""
+    plan = prepared.plan
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with contextlib.ExitStack() as undo:
         undo.callback(theirs.close)
         undo.callback(ours.close)
         described = os.memfd_create("plan", os.MFD_CLOEXEC)
         undo.callback(os.close, described)
-        os.write(described, encode(plan, skip))
+        _write_all(described, prepared.frame.bytes(container_id))
         fds = ffi.new("int[]", [*stdio, theirs.fileno(), described, *descriptors])
         pid, pidfd = ffi.new("int *"), ffi.new("int *")
         with _program() as program:
-            error = lib.ocirt_spawn(program, fds, len(fds), flags, cgroup, pid, pidfd)
+            error = lib.ocirt_spawn(program, fds, len(fds), prepared.namespaces, cgroup, pid, pidfd)
         if error:
             if pid[0] > 0:
                 reap(pidfd[0])
                 os.close(pidfd[0])
             first = plan.ops[0]
             raise spawn_error(first, error)
-        result = Launch(plan, ours, pid[0], pidfd[0])
+        result = Launch(prepared, ours, pid[0], pidfd[0])
         undo.pop_all()
         theirs.close()
         os.close(described)
@@ -124,25 +149,26 @@ def spawn_error(first: Op, error: int) -> OCIError:
     return SetupError(first.origin, type(first).__name__, "clone3", error, hint=hint)
 
 
-def _leading_clone(plan: Plan) -> tuple[int, int]:
-    first = plan.ops[0]
-    if isinstance(first, Clone) and first.flags and not first.flags & STAGED:
-        return 1, first.flags
-    return 0, 0
-
-
 def receive(events: socket.socket) -> Event | None:
-    """One event; ``None`` at the end."""
+    """One event; ``None`` at the end.
+
+    Where the other side ended without reading all that we had sent, the kernel tells of that first, once, and hands
+    out its last words afterwards.
+    """
     try:
-        frame, ancillary, _, _ = events.recvmsg(EVENT.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+        frame, ancillary = _frame(events)
     except ConnectionResetError:
-        return None
+        frame, ancillary = _frame(events)
     if not frame:
         return None
     fd = -1
     for _, _, data in ancillary:
         fd = int.from_bytes(data[:4], "little", signed=True)
     return decode(frame, fd)
+
+
+def _frame(events: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+    return events.recvmsg(EVENT.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)[:2]
 
 
 def failure(plan: Plan, event: Failed) -> OCIError:
@@ -267,6 +293,9 @@ def _private_copy() -> int:
 
 
 def _copy(fd: int) -> None:
-    data = INIT.read_bytes()
+    _write_all(fd, INIT.read_bytes())
+
+
+def _write_all(fd: int, data: bytes) -> None:
     while data:
         data = data[os.write(fd, data) :]

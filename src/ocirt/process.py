@@ -32,6 +32,9 @@ PIDFD_INFO: Final = struct.Struct("=QQ11Ii")
 SIGNAL_GROUP: Final = 1 << 2
 """PIDFD_SIGNAL_PROCESS_GROUP of pidfd_send_signal(2), since Linux 6.9."""
 
+STATUS_TRIES: Final = 200
+"""How many milliseconds the kernel may take between the end of a process and the keeping of its status."""
+
 DRAIN_SECONDS: Final = 0.2
 """How long the output of a killed process is read on, where something it left behind holds the pipe open."""
 
@@ -113,8 +116,11 @@ class Process:
         return self._pidfd
 
     def poll(self) -> int | None:
-        """The return code if the process has ended, else ``None``."""
-        return self.returncode if self._ended(0) and self._collect() else None
+        """The return code if the process has ended, else ``None``.
+
+        :raises ExitStatusUnknown: as ``wait``.
+        """
+        return self._collect() if self._ended(0) else None
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end; ``timeout`` in seconds, after which the process goes on.
@@ -124,10 +130,7 @@ class Process:
         """
         if not self._ended(timeout):
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
-        self._collect()
-        if self.returncode is None:
-            raise ExitStatusUnknown(self.pid)
-        return self.returncode
+        return self._collect()
 
     def _ended(self, timeout: float | None) -> bool:
         if self.returncode is not None:
@@ -136,13 +139,15 @@ class Process:
         waiter.register(self._pidfd, select.POLLIN)
         return bool(waiter.poll(None if timeout is None else max(0, timeout) * 1000))
 
-    def _collect(self) -> bool:
-        """Take the status: from wait, or where another waiter was quicker, from the pidfd itself."""
+    def _collect(self) -> int:
+        """Take the status: from wait, or where another waiter was quicker, from what the kernel remembers."""
         with self._lock:
             if self.returncode is None:
                 code = reap(self._pidfd, os.WNOHANG)
-                self.returncode = code if code is not None else _status_of(self._pidfd)
-        return True
+                self.returncode = code if code is not None else _status_of(self._pidfd, self.pid)
+        if self.returncode is None:
+            raise ExitStatusUnknown(self.pid)
+        return self.returncode
 
     def send_signal(self, number: int) -> None:
         """Signal this very process; nothing happens if it has ended (as Popen does)."""
@@ -276,8 +281,24 @@ class Process:
         return f"<Process {self.pid} args={list(self.args)} returncode={self.returncode}>"
 
 
-def _status_of(pidfd: int) -> int | None:
-    """ioctl(PIDFD_GET_INFO): the kernel keeps the status for whoever holds a pidfd."""
+def _status_of(pidfd: int, pid: int) -> int | None:
+    """The return code of a process that has ended and is not our child, or was reaped by somebody else in this process.
+
+    Until it is reaped its entry in /proc shows the status; from then on the kernel keeps it for whoever holds a pidfd.
+    In between there is a moment when neither does, so both are asked again.
+    """
+    for _ in range(STATUS_TRIES):
+        status = _kept_status(pidfd)
+        if status is None:
+            status = _zombie_status(pidfd, pid)
+        if status is not None:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.001)
+    return None
+
+
+def _kept_status(pidfd: int) -> int | None:
+    """ioctl(PIDFD_GET_INFO)"""
     request = bytearray(PIDFD_INFO.size)
     struct.pack_into("=Q", request, 0, PIDFD_INFO_EXIT)
     try:
@@ -285,7 +306,18 @@ def _status_of(pidfd: int) -> int | None:
     except OSError:
         return None
     mask, *_, status = PIDFD_INFO.unpack(request)
-    return os.waitstatus_to_exitcode(status) if mask & PIDFD_INFO_EXIT else None
+    return int(status) if mask & PIDFD_INFO_EXIT else None
+
+
+def _zombie_status(pidfd: int, pid: int) -> int | None:
+    """Field 52 of proc_pid_stat(5); that it was this process's is sure if the pidfd still leads to one afterwards."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b") ")[2].split()
+        signal.pidfd_send_signal(pidfd, 0)
+    except OSError:
+        return None
+    return int(fields[49]) if fields[0] in (b"Z", b"X") else None
 
 
 def reap_abandoned() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import socket
 
 from ocirt import hooks
 from ocirt.creation import describe
@@ -16,18 +16,15 @@ from ocirt.state import Record, StateDirectory, Status
 from ocirt.wire import Failed, Started
 
 
-def start(directory: StateDirectory, record: Record, document: Callable[[], Spec]) -> None:
+def start(connection: socket.socket, directory: StateDirectory, record: Record, document: Spec) -> None:
     """Say go, and hear how it went: init's silence is its execve.
 
     :raises StateError: somebody else was quicker, or there is no process to run.
     :raises SetupError, HookError: what init could not do.
     """
-    if document().process is None:
-        raise StateError(record.id, Status.CREATED, "start", "process property must not be empty")
-    connection = directory.connect()
-    if connection is None:
-        raise StateError(record.id, Status.RUNNING, "start", "cannot start an already running container")
     with connection:
+        if document.process is None:
+            raise StateError(record.id, Status.CREATED, "start", "process property must not be empty")
         with contextlib.suppress(BrokenPipeError):
             connection.send(b"s")
         heard = receive(connection)
@@ -36,10 +33,7 @@ def start(directory: StateDirectory, record: Record, document: Callable[[], Spec
         problem = receive(connection)
     directory.forget_start()
     if isinstance(problem, Failed):
-        raise failure(plan_start(document(), Host.probe(), Site(record.id, record.bundle, record.rootfs)), problem)
-    _run_poststart(document(), record)
-
-
-def _run_poststart(document: Spec, record: Record) -> None:
+        site = Site(record.id, record.bundle, record.rootfs)
+        raise failure(plan_start(document, Host.probe(), site), problem)
     if document.hooks is not None:
         hooks.run_all(document.hooks.poststart, "poststart", describe(record, Status.RUNNING))

@@ -2,8 +2,8 @@
 
 ::
 
-    <root>/<id>/state.json    the record: what there is or was about to be, never changed in place
-                config.json   the configuration as it was at create
+    <root>/<id>/intent.json   what is about to be made, and the configuration: written before anything is made
+                state.json    what came of it: init's identity; there once the container is created
                 start.sock    open while the container waits for its start
 
 A status is not stored but computed (runtime.md, State): from whether init lives, and whether it still listens. The
@@ -30,12 +30,14 @@ from typing import Final, NamedTuple, cast
 from ocirt.cgroups.files import Cgroup
 from ocirt.errors import ExistsError, NotFoundError, StateError
 
-RECORD: Final = "state.json"
-CONFIG: Final = "config.json"
+INTENT: Final = "intent.json"
+STATE: Final = "state.json"
 START: Final = "start.sock"
 SCRATCH: Final = "scratch"
 ID: Final = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_+.-]{0,199}")
 """No leading dot (crun's rule), nothing that is not a plain file name (runc's), and short enough for one."""
+
+OUTCOME: Final = ("created", "pid", "start_time", "boot")
 
 Json = Mapping[str, object]
 
@@ -57,22 +59,30 @@ class Record(NamedTuple):
     bundle: str
     rootfs: str
     oci_version: str
-    created: str
-    """RFC 3339, UTC."""
     annotations: Mapping[str, str]
     cgroup: Cgroup
+    created: str = ""
+    """RFC 3339, UTC."""
     pid: int = 0
     start_time: int = 0
     """Of init, in clock ticks since boot (field 22 of proc_pid_stat(5)): a pid alone may be somebody else's by now."""
     boot: str = ""
     """Which boot pid and start time belong to."""
 
+    def intent(self) -> dict[str, object]:
+        """What is known before anything is made."""
+        return {name: value for name, value in self.to_json().items() if name not in OUTCOME}
+
+    def outcome(self) -> dict[str, object]:
+        """What is known afterwards."""
+        return {name: getattr(self, name) for name in OUTCOME}
+
     def to_json(self) -> dict[str, object]:
         return {**self._asdict(), "cgroup": self.cgroup.to_json()}
 
     @classmethod
     def from_json(cls, value: Json) -> Record:
-        members = {name: value[name] for name in cls._fields}
+        members = {name: value[name] for name in cls._fields if name in value or name not in cls._field_defaults}
         members["cgroup"] = Cgroup.from_json(cast("list[Json]", members["cgroup"]))
         return cls(**members)  # type: ignore[arg-type]  # our own file; a damaged one fails above or on use
 
@@ -107,8 +117,8 @@ class StateStore:
         :raises ExistsError: it is taken.
         """
         check_id(container_id)
-        self._make_root()
         path = f"{self.root}/{container_id}"
+        self._check_root()
         while True:
             try:
                 os.mkdir(path, 0o700)
@@ -136,11 +146,13 @@ class StateStore:
         except FileNotFoundError:
             return []
 
-    def _make_root(self) -> None:
+    def _check_root(self) -> None:
         """Nobody else may own or enter it: what lies there decides what a later ``kill`` hits."""
-        with contextlib.suppress(FileExistsError):
-            os.makedirs(self.root, 0o700)
-        info = os.stat(self.root)
+        try:
+            info = os.stat(self.root)
+        except FileNotFoundError:
+            os.makedirs(self.root, 0o700, exist_ok=True)
+            info = os.stat(self.root)
         if info.st_uid != os.geteuid() or not stat.S_ISDIR(info.st_mode) or info.st_mode & 0o022:
             raise StateError("", "absent", "create", f"state root {self.root} is not ours alone (owner or mode)")
 
@@ -207,16 +219,25 @@ class StateDirectory:
         return False
 
     def write(self, name: str, data: bytes) -> None:
-        """Whole or not at all: readers see the old file or the new one."""
-        fd = os.open(f".{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        """A file that nobody looks at yet."""
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=self.fd)
         try:
-            os.write(fd, data)
+            while data:
+                data = data[os.write(fd, data) :]
         finally:
             os.close(fd)
-        os.rename(f".{name}", name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
-    def write_record(self, record: Record) -> None:
-        self.write(RECORD, json.dumps(record.to_json(), separators=(",", ":")).encode())
+    def intend(self, record: Record, config: bytes) -> None:
+        """Write down what is about to be made, before any of it is, and the configuration it follows."""
+        self.write(INTENT, b'{"record":%b,"config":%b}' % (_dumped(record.intent()), config))
+
+    def prepare(self, record: Record) -> None:
+        """Write what ``commit`` will make known, while there is time."""
+        self.write(f".{STATE}", _dumped(record.outcome()))
+
+    def commit(self) -> None:
+        """Init has become the container: from here on it is found by whoever looks."""
+        os.rename(f".{STATE}", STATE, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def read(self, name: str) -> bytes:
         with open(name, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, dir_fd=self.fd)) as file:
@@ -225,20 +246,21 @@ class StateDirectory:
     def read_record(self) -> Record | None:
         """``None`` where a creator was killed before it wrote one, or the file is damaged."""
         try:
-            return Record.from_json(json.loads(self.read(RECORD)))
+            intent = json.loads(self.read(INTENT))["record"]
+            with contextlib.suppress(FileNotFoundError):
+                intent |= json.loads(self.read(STATE))
+            return Record.from_json(intent)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def listen(self) -> socket.socket:
-        """The socket that a start request arrives on; below /proc/self/fd, since socket paths must be short (unix(7))."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            listener.bind(f"/proc/self/fd/{self.fd}/{START}")
-            listener.listen(16)
-        except BaseException:
-            listener.close()
-            raise
-        return listener
+    def read_config(self) -> object:
+        """The configuration as it was at create, as JSON."""
+        return json.loads(self.read(INTENT))["config"]
+
+    def listen(self, listener: socket.socket) -> None:
+        """Where a start request arrives; below /proc/self/fd, since socket paths must be short (unix(7))."""
+        listener.bind(f"/proc/self/fd/{self.fd}/{START}")
+        listener.listen(16)
 
     def connect(self) -> socket.socket | None:
         """To an init that waits for its start; ``None`` if none does."""
@@ -289,6 +311,10 @@ class StateDirectory:
             return Status.RUNNING
         start.close()
         return Status.CREATED
+
+
+def _dumped(value: Json) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def open_init(record: Record) -> int | None:

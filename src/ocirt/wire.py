@@ -10,11 +10,11 @@ from typing import Final
 from attrs import frozen
 
 from ocirt._native import lib
-from ocirt.plan import Plan
+from ocirt.plan import ID_MARK, Plan
 from ocirt.plan.ops import Op, Purpose
 
 HEADER: Final = struct.Struct("=8I")
-OPERATION: Final = struct.Struct("=4H2I")
+OPERATION: Final = struct.Struct("=6I")
 EVENT: Final = struct.Struct(f"=IIIIii{lib.WIRE_CALL_SIZE}s{lib.WIRE_DETAIL_SIZE}s")
 
 
@@ -33,20 +33,53 @@ class _Codes(dict[type[Op], int]):
 CODES: Final = _Codes()
 
 
-def encode(plan: Plan, skip: int = 0) -> bytes:
+@frozen
+class Frame:
+    """An encoded plan, in which the container's id may still have to be filled in: the rest is worth keeping."""
+
+    operations: int
+    descriptors: int
+    tables: bytes
+    numbers: int
+    offsets: array.array[int]
+    text: bytes
+    gaps: tuple[tuple[int, str], ...]
+    """Strings with the mark in them, and where their offsets belong."""
+
+    def bytes(self, container_id: str = "") -> bytes:
+        """What ocirt-init reads."""
+        offsets, text = self.offsets, self.text
+        if self.gaps:
+            offsets, grown = offsets[:], bytearray(text)
+            for place, string in self.gaps:
+                offsets[place] = len(grown)
+                grown += string.replace(ID_MARK, container_id).encode("utf-8", "surrogateescape") + b"\0"
+            text = bytes(grown)
+        size = HEADER.size + len(self.tables) + 4 * len(offsets) + len(text)
+        counts = (self.operations, self.numbers, len(offsets), len(text), self.descriptors)
+        header = HEADER.pack(lib.WIRE_MAGIC, lib.WIRE_VERSION, size, *counts)
+        return b"".join((header, self.tables, offsets.tobytes(), text))
+
+
+def encode(plan: Plan, skip: int = 0) -> Frame:
     """The plan without its first ``skip`` operations.
 
     :raises ValueError: a string with a NUL in it, or one that is not Unicode; ``Spec.check`` reports both with a path.
     """
     operations, numbers, offsets, text = bytearray(), array.array("Q"), array.array("I"), bytearray()
     seen: dict[str, int] = {}
+    gaps: list[tuple[int, str]] = []
     for op in plan.ops[skip:]:
         own_numbers, own_strings = op.operands()
         operations += OPERATION.pack(
-            CODES[type(op)], len(own_numbers), len(own_strings), 0, len(numbers), len(offsets)
+            CODES[type(op)], len(own_numbers), len(own_strings), len(numbers), len(offsets), 0
         )
         numbers.extend([number & 0xFFFFFFFFFFFFFFFF for number in own_numbers])
         for string in own_strings:
+            if ID_MARK in string and "\0" not in string:
+                gaps.append((len(offsets), string))
+                offsets.append(0)
+                continue
             offset = seen.get(string)
             if offset is None:
                 if "\0" in string:
@@ -56,18 +89,8 @@ def encode(plan: Plan, skip: int = 0) -> bytes:
             offsets.append(offset)
     if not text:
         text += b"\0"
-    size = HEADER.size + len(operations) + 8 * len(numbers) + 4 * len(offsets) + len(text)
-    header = HEADER.pack(
-        lib.WIRE_MAGIC,
-        lib.WIRE_VERSION,
-        size,
-        len(plan.ops) - skip,
-        len(numbers),
-        len(offsets),
-        len(text),
-        len(plan.descriptors),
-    )
-    return b"".join((header, operations, numbers.tobytes(), offsets.tobytes(), text))
+    tables = bytes(operations) + numbers.tobytes()
+    return Frame(len(plan.ops) - skip, len(plan.descriptors), tables, len(numbers), offsets, bytes(text), tuple(gaps))
 
 
 @frozen

@@ -120,6 +120,7 @@ int unlinkat(int d, const char *p, int f) { return (int)KERNEL(SYS_unlinkat, d, 
 int symlinkat(const char *t, int d, const char *p) { return (int)KERNEL(SYS_symlinkat, t, d, p); }
 ssize_t readlinkat(int d, const char *p, char *b, size_t n) { return KERNEL(SYS_readlinkat, d, p, b, n); }
 int access(const char *p, int m) { return (int)KERNEL(SYS_faccessat, AT_FDCWD, p, m); }
+int fchmod(int fd, mode_t m) { return (int)KERNEL(SYS_fchmod, fd, m); }
 int fchown(int fd, uid_t u, gid_t g) { return (int)KERNEL(SYS_fchown, fd, u, g); }
 int fchownat(int d, const char *p, uid_t u, gid_t g, int f) { return (int)KERNEL(SYS_fchownat, d, p, u, g, f); }
 int chdir(const char *p) { return (int)KERNEL(SYS_chdir, p); }

@@ -10,9 +10,9 @@
 /* Triples: resource, soft, hard. */
 int op_set_rlimits(struct plan *plan, const struct wire_op *op)
 {
-	for (uint16_t i = 0; i + 2 < op->number_count; i = (uint16_t)(i + 3)) {
+	for (uint32_t i = 0; op->number_count - i >= 3; i += 3) {
 		struct rlimit limit = {.rlim_cur = NUMBER(i + 1), .rlim_max = NUMBER(i + 2)};
-		failed_value = i / 3;
+		failed_value = (int)i / 3;
 		if (CALL(setrlimit, (__rlimit_resource_t)NUMBER(i), &limit) < 0)
 			return -1;
 	}
@@ -26,15 +26,14 @@ int op_set_no_new_privileges(struct plan *plan, const struct wire_op *op)
 	return CALL(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
-/* Keep the capabilities of the mask; those that this kernel does not know end the walk. */
+/* Keep the capabilities of the mask; the first that this kernel does not know ends the walk. */
 int op_drop_bounding(struct plan *plan, const struct wire_op *op)
 {
 	for (unsigned long capability = 0; capability < 64; capability++) {
-		int present = prctl(PR_CAPBSET_READ, capability, 0, 0, 0);
-		if (present < 0)
-			return 0;
-		if (present && !(NUMBER(0) >> capability & 1) && CALL(prctl, PR_CAPBSET_DROP, capability, 0, 0, 0) < 0)
-			return -1;
+		if (NUMBER(0) >> capability & 1)
+			continue;
+		if (CALL(prctl, PR_CAPBSET_DROP, capability, 0, 0, 0) < 0)
+			return errno == EINVAL ? 0 : -1;
 	}
 	return 0;
 }

@@ -19,15 +19,14 @@ int failed_value;
 
 static const struct {
 	operation *run;
-	uint16_t numbers, strings;      /* at least so many operands */
+	uint32_t numbers, strings;      /* at least so many operands */
 } operations[OP_END] = {
 	[OP_JOIN_NAMESPACES] = {op_join_namespaces, 2, 0},
 	[OP_JOIN_PROCESS] = {op_join_process, 2, 0},
 	[OP_UNSHARE] = {op_unshare, 1, 0},
 	[OP_CLONE] = {op_clone, 1, 0},
-	[OP_SYNC] = {op_sync, 1, 0},
+	[OP_SYNC] = {op_sync, 2, 0},
 	[OP_BECOME_ROOT] = {op_become_root, 1, 0},
-	[OP_JOIN_CGROUPS] = {op_join_cgroups, 0, 1},
 	[OP_WRITE_PROC] = {op_write_proc, 0, 2},
 	[OP_SET_HOSTNAME] = {op_set_hostname, 0, 1},
 	[OP_SET_DOMAINNAME] = {op_set_domainname, 0, 1},
@@ -36,6 +35,7 @@ static const struct {
 	[OP_OPEN_TREE] = {op_open_tree, 2, 1},
 	[OP_ATTACH_ROOTFS] = {op_attach_rootfs, 1, 1},
 	[OP_OVERLAY_ROOTFS] = {op_overlay_rootfs, 1, 2},
+	[OP_SELECT_ROOTFS] = {op_select_rootfs, 1, 2},
 	[OP_PIVOT_ROOT] = {op_pivot_root, 0, 0},
 	[OP_CHANGE_ROOT] = {op_change_root, 1, 0},
 	[OP_MASK_PATH] = {op_mask_path, 0, 1},
@@ -206,6 +206,7 @@ int main(void)
 	for (; plan.current < plan.header->operations; plan.current++) {
 		const struct wire_op *op = &plan.operations[plan.current];
 		failed_call = "";
+		failed_value = 0;
 		failed_detail[0] = 0;
 		if (operations[op->code].run(&plan, op) < 0) {
 			tell(EVENT_FAILED, &plan, failed_value, -1);

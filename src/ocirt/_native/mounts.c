@@ -110,7 +110,7 @@ int op_mount_filesystem(struct plan *plan, const struct wire_op *op)
 	return result;
 }
 
-/* Numbers: slot or NO_SLOT, recursive (plus AT_SYMLINK_NOFOLLOW), attributes. Strings: target, source. */
+/* Numbers: slot or NO_SLOT, recursive, attributes. Strings: target, source. */
 int op_bind_mount(struct plan *plan, const struct wire_op *op)
 {
 	struct stat info;
@@ -118,15 +118,16 @@ int op_bind_mount(struct plan *plan, const struct wire_op *op)
 
 	note(STRING(1));
 	if (NUMBER(0) != NO_SLOT)
-		tree = plan->fds[NUMBER(0)];
+		tree = slot(plan, NUMBER(0));
 	else
 		tree = CALL(open_tree, AT_FDCWD, STRING(1),
 			    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (NUMBER(1) ? AT_RECURSIVE : 0));
-	if (tree < 0 || CALL(fstat, tree, &info) < 0)
+	if (tree < 0)
+		return NUMBER(0) != NO_SLOT ? fail("slot", EBADF, STRING(0)) : -1;
+	if (CALL(fstat, tree, &info) < 0 || set_attributes(plan, op, tree, 2) < 0)
 		return -1;
-	if (set_attributes(plan, op, tree, 2) < 0)
-		return -1;
-	target = resolve_target(plan, STRING(0), NUMBER(6), info.st_mode & S_IFMT);
+	target = resolve_target(plan, STRING(0), NUMBER(6) | (is_procfs_root(tree) ? IS_PROCFS : 0),
+				info.st_mode & S_IFMT);
 	if (target < 0)
 		return -1;
 	result = CALL(move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);

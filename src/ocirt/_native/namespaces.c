@@ -28,16 +28,16 @@ int op_join_namespaces(struct plan *plan, const struct wire_op *op)
 	if (hide() < 0)
 		return -1;
 	for (int round = 0; round < 2; round++)
-		for (uint16_t i = 0; i + 1 < op->number_count; i = (uint16_t)(i + 2)) {
+		for (uint32_t i = 0; op->number_count - i >= 2; i += 2) {
 			uint64_t flag = NUMBER(i);
 			if (done & flag)
 				continue;
-			if (CALL(setns, plan->fds[NUMBER(i + 1)], (int)flag) == 0) {
+			if (CALL(setns, slot(plan, NUMBER(i + 1)), (int)flag) == 0) {
 				done |= flag;
 				continue;
 			}
 			if (round == 1 || flag == CLONE_NEWUSER || errno != EPERM) {
-				failed_value = i / 2;
+				failed_value = (int)i / 2;
 				return -1;
 			}
 		}
@@ -49,7 +49,7 @@ int op_join_process(struct plan *plan, const struct wire_op *op)
 {
 	if (hide() < 0)
 		return -1;
-	return CALL(setns, plan->fds[NUMBER(0)], (int)NUMBER(1));
+	return CALL(setns, slot(plan, NUMBER(0)), (int)NUMBER(1));
 }
 
 int op_unshare(struct plan *plan, const struct wire_op *op)
@@ -76,9 +76,11 @@ int op_clone(struct plan *plan, const struct wire_op *op)
 	return 0;
 }
 
+/* Numbers: the purpose, and whether the host will let us go on unasked: then it
+ * is not woken, and has usually spoken before we come here. */
 int op_sync(struct plan *plan, const struct wire_op *op)
 {
-	if (CALL(tell, EVENT_SYNC, plan, (int)NUMBER(0), -1) < 0)
+	if (!NUMBER(1) && CALL(tell, EVENT_SYNC, plan, (int)NUMBER(0), -1) < 0)
 		return -1;
 	return await_go();
 }
@@ -95,24 +97,14 @@ int op_become_root(struct plan *plan, const struct wire_op *op)
 	return hide();
 }
 
-/* The files "tasks" of version 1 (or "cgroup.procs"), "0" meaning the writer. A process of one
- * thread that moves itself is cheap; moving another waits for an RCU grace period. */
-int op_join_cgroups(struct plan *plan, const struct wire_op *op)
+/* The procfs that we see. In a mount namespace of others it may be anything. */
+static int open_proc(void)
 {
-	for (uint16_t i = 0; i < op->string_count; i++) {
-		int fd;
-		ssize_t wrote;
+	int proc = CALL(open, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-		note(STRING(i));
-		fd = CALL(open, STRING(i), O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-		if (fd < 0)
-			return -1;
-		wrote = CALL(write, fd, "0", 1);
-		close(fd);
-		if (wrote < 0)
-			return -1;
-	}
-	return 0;
+	if (proc >= 0 && !is_procfs_root(proc))
+		return fail("fstatfs", EPERM, "/proc is no procfs");
+	return proc;
 }
 
 /* A file of the host's procfs, which we still see: the container's own cannot
@@ -124,7 +116,7 @@ int op_write_proc(struct plan *plan, const struct wire_op *op)
 	int proc, fd;
 	ssize_t wrote;
 
-	proc = CALL(open, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	proc = open_proc();
 	if (proc < 0)
 		return -1;
 	note(STRING(0));

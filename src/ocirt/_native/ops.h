@@ -33,6 +33,12 @@ struct plan {
 #define STRING(i) (plan->text + plan->strings[op->first_string + (uint32_t)(i)])
 #define NO_SLOT 0xffffffffu
 
+/* What a slot holds: nothing, or -1, where there is no such slot. */
+static inline int slot(const struct plan *plan, uint64_t number)
+{
+	return number < WIRE_SLOTS ? plan->fds[number] : -1;
+}
+
 /* Where container paths start: the tree being built, or "/" once it is ours. */
 #define ROOT(plan) ((plan)->rootfs < 0 ? AT_FDCWD : (plan)->rootfs)
 
@@ -53,13 +59,15 @@ int await_go(void);
 
 /* path.c: the only ways from a container's path to a file. */
 int resolve(int root, const char *path, uint64_t flags, uint64_t extra);
+#define IS_PROCFS (UINT64_C(1) << 32)   /* beside the tolerances: a procfs is what goes there */
+bool is_procfs_root(int fd);
 int resolve_target(const struct plan *plan, const char *path, uint64_t tolerance, mode_t type);
 int make_parent(int root, const char *path, char *last, size_t size);
 int open_device(const struct plan *plan, const char *path, int flags, unsigned major, unsigned minor);
 
-operation op_join_namespaces, op_join_process, op_unshare, op_clone, op_sync, op_become_root, op_join_cgroups, op_write_proc,
+operation op_join_namespaces, op_join_process, op_unshare, op_clone, op_sync, op_become_root, op_write_proc,
 	op_set_hostname, op_set_domainname, op_loopback_up, op_set_propagation, op_open_tree, op_attach_rootfs,
-	op_overlay_rootfs, op_pivot_root, op_change_root, op_mask_path, op_readonly_path, op_make_directory,
+	op_overlay_rootfs, op_select_rootfs, op_pivot_root, op_change_root, op_mask_path, op_readonly_path, op_make_directory,
 	op_mount_filesystem, op_bind_mount, op_set_mount_attributes, op_make_device, op_make_symlink,
 	op_open_terminal, op_prepare_stdio, op_set_rlimits, op_set_no_new_privileges, op_drop_bounding, op_set_user,
 	op_set_capabilities, op_set_umask, op_change_directory, op_find_home, op_find_program, op_run_hook,

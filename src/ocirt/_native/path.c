@@ -14,6 +14,7 @@
 #include "ops.h"
 
 #define PROC_MAGIC 0x9fa0
+#define PROC_ROOT 1             /* its inode number */
 #define LINKS_MAX 40            /* as the kernel's own limit, path_resolution(7) */
 
 /* EAGAIN: a rename or mount elsewhere raced with the walk, and the kernel could
@@ -71,7 +72,7 @@ static int follow(int parent, char *path, size_t left, size_t name_size, const c
  * directory before it. The last part becomes a file of `type`. */
 static int make_path(int root, const char *wanted, mode_t type)
 {
-	char path[PATH_MAX], name[NAME_MAX + 1], prefix[PATH_MAX];
+	char path[PATH_MAX], name[NAME_MAX + 1], prefix[PATH_MAX + 1];
 	size_t at = 0, end;
 	int parent, next, links = 0;
 
@@ -120,6 +121,7 @@ int make_parent(int root, const char *path, char *last, size_t size)
 {
 	char parent[PATH_MAX];
 	size_t end = strlen(path), start;
+	int fd;
 
 	while (end > 0 && path[end - 1] == '/')
 		end--;
@@ -134,21 +136,45 @@ int make_parent(int root, const char *path, char *last, size_t size)
 		return fail("openat2", EINVAL, path);
 	snprintf(parent, sizeof parent, "/%.*s", (int)start, path);
 	note(path);
-	if (make_path(root, parent, S_IFDIR) < 0)
-		return -1;
+	fd = resolve(root, parent, O_PATH | O_DIRECTORY, 0);
+	if (fd >= 0 || errno != ENOENT || make_path(root, parent, S_IFDIR) < 0)
+		return fd;
 	return resolve(root, parent, O_PATH | O_DIRECTORY, 0);
 }
 
-/* Nothing may cover a part of a procfs, or the kernel's own view of a process
- * could be replaced (CVE-2019-16884, CVE-2025-52881). Asked of the open target,
- * since names can lie. */
-static int check_proc(int fd, uint64_t tolerance, const char *path)
+bool is_procfs_root(int fd)
+{
+	struct statfs system;
+	struct stat info;
+
+	return fstat(fd, &info) == 0 && info.st_ino == PROC_ROOT && fstatfs(fd, &system) == 0 &&
+		system.f_type == PROC_MAGIC;
+}
+
+/* Is this open directory the container's /proc? */
+static bool is_proc_directory(int root, int fd)
+{
+	struct stat proc, info;
+	int there = resolve(root, "/proc", O_PATH, 0);
+	bool same = there >= 0 && fstat(there, &proc) == 0 && fstat(fd, &info) == 0 && proc.st_dev == info.st_dev &&
+		proc.st_ino == info.st_ino;
+
+	if (there >= 0)
+		close(there);
+	return same;
+}
+
+/* Nothing may cover a part of a procfs, nor anything but a procfs its place, or
+ * the kernel's own view of a process could be replaced (CVE-2019-16884,
+ * CVE-2025-52881). Asked of the open target, since names can lie. */
+static int check_proc(int root, int fd, uint64_t tolerance, const char *path)
 {
 	struct statfs info;
 
 	if (tolerance & INSIDE_PROC)
 		return fd;
-	if (CALL(fstatfs, fd, &info) == 0 && info.f_type != PROC_MAGIC)
+	if (CALL(fstatfs, fd, &info) == 0 && info.f_type != PROC_MAGIC &&
+	    (tolerance & IS_PROCFS || !is_proc_directory(root, fd)))
 		return fd;
 	close(fd);
 	snprintf(failed_detail, sizeof failed_detail, "%.900s: cannot be mounted because it is inside /proc", path);
@@ -179,7 +205,7 @@ int resolve_target(const struct plan *plan, const char *path, uint64_t tolerance
 			return fail("fstat", ENOTDIR, path);
 		}
 	}
-	return check_proc(fd, tolerance, path);
+	return check_proc(ROOT(plan), fd, tolerance, path);
 }
 
 /* A character device of the container's, opened only if it is the one we mean:

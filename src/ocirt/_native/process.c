@@ -165,7 +165,7 @@ int op_await_start(struct plan *plan, const struct wire_op *op)
 	int connection;
 	char byte;
 
-	if (CALL(dup3, plan->fds[NUMBER(0)], listener, O_CLOEXEC) < 0 ||
+	if (CALL(dup3, slot(plan, NUMBER(0)), listener, O_CLOEXEC) < 0 ||
 	    CALL(close_fds, WIRE_EVENTS_FD + 2, ~0u, 0) < 0)
 		return -1;
 	close(WIRE_EVENTS_FD);
@@ -280,7 +280,8 @@ static bool attend(int pidfd, int output, long long deadline)
 			take = take < room ? take : room;
 			memcpy(failed_detail + used, chunk, take);
 			failed_detail[used += take] = 0;
-			if (got > 0)
+			/* One that has left a child behind may never be read to the end. */
+			if (got > 0 && (room > 0 || !polls[0].revents))
 				continue;
 			output = -1;
 		}
@@ -344,9 +345,11 @@ int op_run_hook(struct plan *plan, const struct wire_op *op)
  * creator holds. PR_SET_PDEATHSIG would not do: it follows a thread. */
 int op_kill_when_orphaned(struct plan *plan, const struct wire_op *op)
 {
-	struct pollfd polls[2] = {{.fd = plan->fds[NUMBER(0)], .events = POLLIN},
-				  {.fd = plan->fds[NUMBER(1)], .events = POLLIN}};
+	struct pollfd polls[2] = {{.fd = slot(plan, NUMBER(0)), .events = POLLIN},
+				  {.fd = slot(plan, NUMBER(1)), .events = POLLIN}};
 
+	if (polls[0].fd < 0 || polls[1].fd < 0)
+		return fail("poll", EBADF, "");
 	while (poll(polls, 2, -1) < 0 && errno == EINTR)
 		;
 	if (!polls[0].revents)

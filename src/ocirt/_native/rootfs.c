@@ -44,29 +44,48 @@ int op_attach_rootfs(struct plan *plan, const struct wire_op *op)
 
 	note(STRING(0));
 	if (NUMBER(0) != NO_SLOT)
-		return attach(plan, plan->fds[NUMBER(0)]);
+		return attach(plan, slot(plan, NUMBER(0)));
 	tree = CALL(open_tree, AT_FDCWD, STRING(0), CLONE_TREE | AT_RECURSIVE);
 	return tree < 0 ? -1 : attach(plan, tree);
 }
 
+/* A tmpfs at `where`: the layer, overlayfs's workplace, and where the whole of
+ * it may be seen. Its descriptor. */
 static int mount_scratch(const char *where)
 {
-	int fs = CALL(fsopen, "tmpfs", FSOPEN_CLOEXEC), mount, result;
+	static const char *const parts[] = {"upper", "work", "whole", "root"};
+	int fs = CALL(fsopen, "tmpfs", FSOPEN_CLOEXEC), mount;
 
-	if (fs < 0)
-		return -1;
-	if (CALL(fsconfig, fs, FSCONFIG_SET_STRING, "mode", "0755", 0) < 0 ||
+	if (fs < 0 || CALL(fsconfig, fs, FSCONFIG_SET_STRING, "mode", "0755", 0) < 0 ||
 	    CALL(fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
 		return -1;
 	mount = CALL(fsmount, fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
-	if (mount < 0)
-		return -1;
-	result = CALL(move_mount, mount, "", AT_FDCWD, where, MOVE_MOUNT_F_EMPTY_PATH);
-	if (result == 0 && (CALL(mkdirat, mount, "upper", 0755) < 0 || CALL(mkdirat, mount, "work", 0700) < 0))
-		result = -1;
-	close(mount);
 	close(fs);
-	return result;
+	if (mount < 0 || CALL(move_mount, mount, "", AT_FDCWD, where, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return -1;
+	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+		if (CALL(mkdirat, mount, parts[i], 0755) < 0)
+			return -1;
+	return mount;
+}
+
+static int layer(const char *lower, const char *scratch, bool in_user_namespace)
+{
+	char upper[PATH_MAX], work[PATH_MAX];
+	int fs = CALL(fsopen, "overlay", FSOPEN_CLOEXEC), tree;
+
+	snprintf(upper, sizeof upper, "%s/upper", scratch);
+	snprintf(work, sizeof work, "%s/work", scratch);
+	note("overlay");
+	if (fs < 0 || CALL(fsconfig, fs, FSCONFIG_SET_STRING, "lowerdir", lower, 0) < 0 ||
+	    CALL(fsconfig, fs, FSCONFIG_SET_STRING, "upperdir", upper, 0) < 0 ||
+	    CALL(fsconfig, fs, FSCONFIG_SET_STRING, "workdir", work, 0) < 0 ||
+	    (in_user_namespace && CALL(fsconfig, fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0) < 0) ||
+	    CALL(fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+		return -1;
+	tree = CALL(fsmount, fs, FSMOUNT_CLOEXEC, 0);
+	close(fs);
+	return tree;
 }
 
 /* The tree at string 0 with a throw-away layer above it, which lives in a tmpfs
@@ -74,25 +93,65 @@ static int mount_scratch(const char *where)
  * keeps its notes in user xattrs). */
 int op_overlay_rootfs(struct plan *plan, const struct wire_op *op)
 {
-	char upper[PATH_MAX], work[PATH_MAX];
-	int fs, tree;
+	int scratch, tree;
 
 	note(STRING(1));
-	if (mount_scratch(STRING(1)) < 0)
+	scratch = mount_scratch(STRING(1));
+	if (scratch < 0)
 		return -1;
-	snprintf(upper, sizeof upper, "%s/upper", STRING(1));
-	snprintf(work, sizeof work, "%s/work", STRING(1));
-	note("overlay");
-	fs = CALL(fsopen, "overlay", FSOPEN_CLOEXEC);
-	if (fs < 0 || CALL(fsconfig, fs, FSCONFIG_SET_STRING, "lowerdir", STRING(0), 0) < 0 ||
-	    CALL(fsconfig, fs, FSCONFIG_SET_STRING, "upperdir", upper, 0) < 0 ||
-	    CALL(fsconfig, fs, FSCONFIG_SET_STRING, "workdir", work, 0) < 0 ||
-	    (NUMBER(0) && CALL(fsconfig, fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0) < 0) ||
-	    CALL(fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		return -1;
-	tree = CALL(fsmount, fs, FSMOUNT_CLOEXEC, 0);
-	close(fs);
+	close(scratch);
+	tree = layer(STRING(0), STRING(1), NUMBER(0));
 	return tree < 0 ? -1 : attach(plan, tree);
+}
+
+/* One name of the directory `whole`: a symlink is copied, a directory bound. */
+static int show(int whole, int root, const char *name, struct mount_attr *attr)
+{
+	char link[PATH_MAX];
+	ssize_t size = readlinkat(whole, name, link, sizeof link - 1);
+	int part, result;
+
+	note(name);
+	if (size >= 0) {
+		link[size] = 0;
+		return CALL(symlinkat, link, root, name);
+	}
+	if (errno != EINVAL)                            /* which means: no symlink */
+		return errno == ENOENT ? 0 : fail("readlinkat", errno, name);
+	part = CALL(open_tree, whole, name, CLONE_TREE | AT_RECURSIVE);
+	if (part < 0 || CALL(mkdirat, root, name, 0755) < 0 ||
+	    CALL(mount_setattr, part, "", AT_EMPTY_PATH | AT_RECURSIVE, attr) < 0)
+		return -1;
+	result = CALL(move_mount, part, "", root, name, MOVE_MOUNT_F_EMPTY_PATH);
+	close(part);
+	return result;
+}
+
+/* An empty directory, with the names from string 2 on of the tree at string 0:
+ * as they are below a throw-away layer (number 0), or read-only. The layer is
+ * attached first, since kernels before 6.15 clone nothing that is not. */
+int op_select_rootfs(struct plan *plan, const struct wire_op *op)
+{
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (NUMBER(0) ? 0 : MOUNT_ATTR_RDONLY)};
+	int scratch, whole, root;
+
+	note(STRING(1));
+	scratch = mount_scratch(STRING(1));
+	if (scratch < 0)
+		return -1;
+	note(STRING(0));
+	whole = NUMBER(0) ? layer(STRING(0), STRING(1), false) : CALL(open, STRING(0), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (whole < 0 ||
+	    (NUMBER(0) && CALL(move_mount, whole, "", scratch, "whole", MOVE_MOUNT_F_EMPTY_PATH) < 0))
+		return -1;
+	root = CALL(open_tree, scratch, "root", CLONE_TREE);
+	if (root < 0 || attach(plan, root) < 0)
+		return -1;
+	for (uint32_t i = 2; i < op->string_count; i++)
+		if (show(whole, root, STRING(i), &attr) < 0)
+			return -1;
+	close(whole);
+	return close(scratch);
 }
 
 /* pivot_root(".", ".") puts the old root on top of the new one, so the image
@@ -120,7 +179,7 @@ int op_pivot_root(struct plan *plan, const struct wire_op *op)
  * only: a slot's, or the one that AttachRootfs would have mounted. */
 int op_change_root(struct plan *plan, const struct wire_op *op)
 {
-	int root = NUMBER(0) != NO_SLOT ? plan->fds[NUMBER(0)] : plan->rootfs;
+	int root = NUMBER(0) != NO_SLOT ? slot(plan, NUMBER(0)) : plan->rootfs;
 
 	if (CALL(fchdir, root) < 0 || CALL(chroot, ".") < 0)
 		return -1;
@@ -203,7 +262,15 @@ int op_readonly_path(struct plan *plan, const struct wire_op *op)
 
 int op_make_directory(struct plan *plan, const struct wire_op *op)
 {
-	int fd = resolve_target(plan, STRING(0), CREATE_TARGET | INSIDE_PROC, S_IFDIR);
+	int fd = resolve_target(plan, STRING(0), CREATE_TARGET | INSIDE_PROC, S_IFDIR), result;
 
-	return fd < 0 ? -1 : close(fd);
+	if (fd < 0 || NUMBER(0) == 0755)
+		return fd < 0 ? -1 : close(fd);
+	close(fd);
+	fd = resolve(ROOT(plan), STRING(0), O_RDONLY | O_DIRECTORY, 0);
+	if (fd < 0)
+		return -1;
+	result = CALL(fchmod, fd, (mode_t)NUMBER(0));
+	close(fd);
+	return result;
 }

@@ -22,9 +22,9 @@
 enum wire_code {
 	/* namespaces.c */
 	OP_JOIN_NAMESPACES = 1, OP_JOIN_PROCESS, OP_UNSHARE, OP_CLONE, OP_SYNC, OP_BECOME_ROOT,
-	OP_JOIN_CGROUPS, OP_WRITE_PROC, OP_SET_HOSTNAME, OP_SET_DOMAINNAME, OP_LOOPBACK_UP,
+	OP_WRITE_PROC, OP_SET_HOSTNAME, OP_SET_DOMAINNAME, OP_LOOPBACK_UP,
 	/* rootfs.c */
-	OP_SET_PROPAGATION, OP_OPEN_TREE, OP_ATTACH_ROOTFS, OP_OVERLAY_ROOTFS, OP_PIVOT_ROOT, OP_CHANGE_ROOT,
+	OP_SET_PROPAGATION, OP_OPEN_TREE, OP_ATTACH_ROOTFS, OP_OVERLAY_ROOTFS, OP_SELECT_ROOTFS, OP_PIVOT_ROOT, OP_CHANGE_ROOT,
 	OP_MASK_PATH, OP_READONLY_PATH, OP_MAKE_DIRECTORY,
 	/* mounts.c */
 	OP_MOUNT_FILESYSTEM, OP_BIND_MOUNT, OP_SET_MOUNT_ATTRIBUTES,
@@ -53,8 +53,7 @@ struct wire_plan {
 };
 
 struct wire_op {
-	uint16_t code, number_count, string_count, unused;
-	uint32_t first_number, first_string;
+	uint32_t code, number_count, string_count, first_number, first_string, unused;
 };
 
 struct wire_event {

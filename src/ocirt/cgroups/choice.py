@@ -29,9 +29,8 @@ def choose(here: Here, cgroups_path: str | None, container_id: str) -> Placement
     """The place in each hierarchy that this process has a place in."""
     if cgroups_path and not here.directories:
         raise UnsupportedError(ORIGIN, "no cgroup hierarchy is mounted here; leave the path out to run without")
-    path = cgroups_path or container_id
-    leaf = _cleaned(path)
-    bases = _mountpoints(here) if path.startswith("/") else _own(here)
+    leaf = _cleaned(cgroups_path) if cgroups_path else container_id  # which is a plain file name already
+    bases = _mountpoints(here) if cgroups_path and cgroups_path.startswith("/") else _own(here)
     above = _above(leaf)
     directories = tuple(
         Directory(

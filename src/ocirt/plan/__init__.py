@@ -16,14 +16,18 @@ from attrs import frozen
 
 from ocirt.plan import credentials, devices, hooks, namespaces, process, rootfs, unsupported
 from ocirt.plan.context import Context, Descriptor, InitPidfd, RootDirectory, Site
-from ocirt.plan.ops import CLONE_NEW, NO_FD, BecomeRoot, Clone, JoinCgroups, JoinProcess, Op
+from ocirt.plan.ops import CLONE_NEW, NO_FD, BecomeRoot, Clone, JoinProcess, Op
 from ocirt.plan.tree_ops import ChangeRoot
 
 if TYPE_CHECKING:
     from ocirt.host import Host
     from ocirt.spec import Process, Spec
 
-__all__ = ["Plan", "Site", "plan_create", "plan_exec", "plan_start"]
+ID_MARK = "\ud800"
+"""Stands for the container's id in the strings of a plan that is to serve many containers. No configuration and no
+path of the host holds it: half of a surrogate pair is not Unicode, and os.fsdecode makes the other half only."""
+
+__all__ = ["ID_MARK", "Plan", "Site", "plan_create", "plan_exec", "plan_start"]
 
 
 @frozen
@@ -60,7 +64,6 @@ def plan_create(document: Spec, host: Host, site: Site) -> Plan:
     return _plan(
         context,
         score if early else (),
-        context.slots.trees,
         namespaces.enter(context),
         () if early else score,
         namespaces.network(context),
@@ -107,8 +110,7 @@ def plan_exec(program: Process, document: Spec, host: Host, site: Site) -> Plan:
 def _enter_container(context: Context) -> Iterable[Op]:
     """Its cgroups first, while the host's files are in view; then all of its namespaces at once."""
     flags = sum(CLONE_NEW[type_] for type_ in context.namespaces.by_type)
-    if context.site.cgroup_files:
-        yield JoinCgroups(context.site.cgroup_files, origin="linux.cgroupsPath")
+    yield from namespaces.join_cgroups(context)
     root = NO_FD
     if not context.namespaces.has("mount"):
         root = context.slots.add(RootDirectory(context.site.rootfs, "root.path"))

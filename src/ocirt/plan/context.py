@@ -62,12 +62,14 @@ class Site:
     """Lay a throw-away layer over the rootfs, kept in a tmpfs mounted here."""
     streams: int = 0
     """Which of the standard streams (a bit each) ocirt made for this container alone."""
-    cgroup_files: tuple[str, ...] = ()
-    """What init writes to in order to join its cgroups."""
+    joins_cgroups: bool = False
+    """The host moves init to cgroups while it is at work, so it has to wait for that."""
     cgroup_mounts: tuple[CgroupMountEntry, ...] = ()
     """What a mount of type cgroup shows."""
     own_cgroup: bool = True
     """Those are the container's own; if not, they are the caller's, and shown read-only."""
+    shown: tuple[str, ...] = ()
+    """With ``scratch``, only these names at the top of the rootfs; empty means all of it."""
 
 
 @frozen
@@ -143,6 +145,13 @@ class Context:
         return self.document.process
 
     @property
+    def is_staged(self) -> bool:
+        """The plan begins in another process than it ends in: only a process that has entered these namespaces, or
+        made them and said what is in them, can have a child that is wholly inside."""
+        namespaces = self.namespaces
+        return bool(namespaces.joined()) or namespaces.creates("user") or namespaces.creates("time")
+
+    @property
     def sees_host(self) -> bool:
         """Host paths can be opened at their turn, by init itself.
 
@@ -154,11 +163,11 @@ class Context:
     @property
     def may_make_devices(self) -> bool:
         """mknod(2) needs CAP_MKNOD in the first user namespace."""
-        return self.host.privileged and not self.host.in_user_namespace and not self.namespaces.has("user")
+        return not self.host.rootless and not self.namespaces.has("user")
 
     @property
     def may_set_groups(self) -> bool:
         """setgroups(2) is closed where an ordinary user mapped nothing but itself (user_namespaces(7))."""
-        if self.host.privileged:
-            return True
+        if self.host.privileged or not self.host.setgroups:
+            return self.host.setgroups
         return self.namespaces.creates("user") and not self.host.maps_itself(self.linux.gid_mappings, self.host.egid)

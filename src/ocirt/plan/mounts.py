@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from ocirt.errors import UnsupportedError
 from ocirt.plan.context import Context
+from ocirt.plan.namespaces import see_cgroups, settle_cgroups
 from ocirt.plan.ops import NO_FD, Fd, Op, Tolerance
 from ocirt.plan.tree_ops import (
     Attributes,
@@ -35,8 +36,11 @@ PROC_FILES = frozenset(
 
 
 def mounts(context: Context) -> Iterator[Op]:
-    """Every mount, in listed order."""
+    """Every mount, in listed order; before the first that shows cgroups we must be in ours."""
+    shown = next((index for index, mount in enumerate(context.document.mounts) if mount.type in CGROUP_TYPES), None)
     for index, mount in enumerate(context.document.mounts):
+        if index == shown:
+            yield from see_cgroups(context)
         origin = f"mounts[{index}]"
         options = parse_options(mount.options)
         target = posixpath.normpath("/" + mount.destination.lstrip("/"))
@@ -48,6 +52,7 @@ def mounts(context: Context) -> Iterator[Op]:
             yield SetMountAttributes(target, _attributes(options), origin=origin)
         else:
             yield _filesystem(mount, target, options, origin)
+    yield from settle_cgroups(context, shown=shown is not None)
 
 
 def late(context: Context) -> Iterator[Op]:

@@ -15,7 +15,6 @@ from ocirt.plan.ops import (
     CLONE_NEW,
     BecomeRoot,
     Clone,
-    JoinCgroups,
     JoinNamespaces,
     LoopbackUp,
     Op,
@@ -32,6 +31,7 @@ CLOCKS = {"monotonic": 1, "boottime": 7}
 """clock_gettime(2) numbers, as ``/proc/self/timens_offsets`` wants them."""
 
 ORIGIN = "linux.namespaces"
+CGROUPS = "linux.cgroupsPath"
 
 
 def check(context: Context) -> None:
@@ -94,20 +94,71 @@ def _check_allowance(
 def enter(context: Context) -> Iterator[Op]:
     """From the caller's namespaces to the container's."""
     namespaces = context.namespaces
+    if _settles_early(context):
+        yield _recorded()
+        yield from join_cgroups(context)
+        yield from context.slots.trees
     yield from _join(context)
     user_first = namespaces.creates("user") and namespaces.creates("time")
     if user_first:
         yield Clone(CLONE_NEW["user"], origin=ORIGIN)
         yield from _become_root(context)
     yield from _time_offsets(context)
-    without = ("cgroup", "time", "user") if user_first else ("cgroup", "time")
-    yield Clone(namespaces.created_flags(*without), origin=ORIGIN)
+    if user_first:
+        yield Clone(namespaces.created_flags("cgroup", "time", "user"), origin=ORIGIN)
+    elif namespaces.creates("user"):
+        yield Clone(namespaces.created_flags("cgroup", "time"), origin=ORIGIN)
+    else:
+        # The kernel takes longest over a network namespace. In the child, it keeps nobody else waiting.
+        yield Clone(namespaces.created_flags("cgroup", "time", "network"), origin=ORIGIN)
+        if namespaces.creates("network"):
+            yield Unshare(CLONE_NEW["network"], origin=ORIGIN)
+        if not _settles_early(context):
+            yield _recorded()
     if not user_first:
         yield from _become_root(context)
-    if context.site.cgroup_files:
-        yield JoinCgroups(context.site.cgroup_files, origin="linux.cgroupsPath")
-    if namespaces.creates("cgroup"):
-        yield Unshare(CLONE_NEW["cgroup"], origin=ORIGIN)
+
+
+def _settles_early(context: Context) -> bool:
+    """Where root in the container may not be able to see its cgroups, or trees of the host, theirs among them, are
+    taken beforehand."""
+    return context.namespaces.has("user") or not context.sees_host
+
+
+def _recorded() -> Op:
+    """Up to here nothing was touched that would have to be found again if the creator were killed."""
+    return Sync(Purpose.RECORD)
+
+
+def join_cgroups(context: Context) -> Iterator[Op]:
+    """Wait until the host has moved us to cgroups of version 1; those of version 2 we were born into."""
+    if context.site.joins_cgroups:
+        yield Sync(Purpose.JOINED, origin=CGROUPS)
+
+
+def see_cgroups(context: Context) -> Iterator[Op]:
+    """The host makes the cgroups while init makes mounts, so they need not be there before they are shown."""
+    if not context.is_staged and context.site.joins_cgroups:
+        yield Sync(Purpose.CGROUPS, origin=CGROUPS)
+    if context.namespaces.creates("cgroup"):
+        yield from _enter_cgroup_namespace(context)
+
+
+def settle_cgroups(context: Context, *, shown: bool) -> Iterator[Op]:
+    """Everybody but us runs in the container's cgroups; we are in them once the container is created."""
+    hooks = context.document.hooks
+    if context.namespaces.creates("cgroup"):
+        if not shown:
+            yield from _enter_cgroup_namespace(context)
+    elif not context.is_staged and hooks is not None:
+        yield from join_cgroups(context)
+
+
+def _enter_cgroup_namespace(context: Context) -> Iterator[Op]:
+    """Its root is the cgroup that we are in at this moment."""
+    if not context.is_staged:
+        yield from join_cgroups(context)
+    yield Unshare(CLONE_NEW["cgroup"], origin=ORIGIN)
 
 
 def _join(context: Context) -> Iterator[Op]:

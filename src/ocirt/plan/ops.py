@@ -33,13 +33,23 @@ class Tolerance(IntEnum):
 class Purpose(IntEnum):
     """Why init waits for the host."""
 
-    ID_MAPS = 1
-    HOOKS = 2
-    RLIMITS = 3
-    CREATED = 4
+    RECORD = 1
+    CGROUPS = 2
+    JOINED = 3
+    ID_MAPS = 4
+    HOOKS = 5
+    RLIMITS = 6
+    CREATED = 7
+
+
+UNASKED = (Purpose.RECORD, Purpose.CGROUPS, Purpose.JOINED)
+"""What the host does without being asked, while init is busy with what concerns nobody else."""
 
 
 PURPOSES = {
+    Purpose.RECORD: "record what is to be made",
+    Purpose.CGROUPS: "make cgroups",
+    Purpose.JOINED: "join cgroups",
     Purpose.ID_MAPS: "write ID maps",
     Purpose.HOOKS: "hooks",
     Purpose.RLIMITS: "resource limits",
@@ -141,7 +151,7 @@ class Sync(Op):
     purpose: Purpose
 
     def operands(self) -> Operands:
-        return (self.purpose,), ()
+        return (self.purpose, self.purpose in UNASKED), ()
 
     def details(self) -> Iterator[str]:
         yield f"host: {PURPOSES[self.purpose]}"
@@ -158,16 +168,6 @@ class BecomeRoot(Op):
 
     def details(self) -> Iterator[str]:
         yield "0:0" if self.may_set_groups else "0:0 (groups stay)"
-
-
-@frozen
-class JoinCgroups(Op):
-    """Write ``0``, the writer itself, to the files by which one joins a cgroup (cgroups(7))."""
-
-    files: tuple[str, ...]
-
-    def operands(self) -> Operands:
-        return (), self.files
 
 
 @frozen

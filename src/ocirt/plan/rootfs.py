@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from ocirt.errors import UnsupportedError
 from ocirt.plan import devices, hooks, mounts
 from ocirt.plan.context import Context, RootDirectory
-from ocirt.plan.ops import Op, Purpose, Sync
+from ocirt.plan.namespaces import settle_cgroups
+from ocirt.plan.ops import Op
 from ocirt.plan.tree_ops import (
     PROPAGATION,
     RECURSIVE,
@@ -24,11 +25,20 @@ from ocirt.plan.tree_ops import (
     OverlayRootfs,
     PivotRoot,
     ReadonlyPath,
+    SelectRootfs,
     SetMountAttributes,
     SetPropagation,
     propagation_flag,
 )
 from ocirt.spec.options import RDONLY
+
+FRESH_DIRECTORIES = (
+    ("/home", 0o755),
+    ("/root", 0o700),
+    ("/run", 0o755),
+    ("/tmp", 0o1777),
+    ("/var/tmp", 0o1777),
+)
 
 
 def check(context: Context) -> None:
@@ -53,6 +63,7 @@ def check(context: Context) -> None:
 def tree(context: Context) -> Iterator[Op]:
     """The whole of it."""
     if not context.namespaces.has("mount"):
+        yield from settle_cgroups(context, shown=False)
         yield from hooks.host(context)
         yield from hooks.create_container(context)
         root = context.slots.add(RootDirectory(context.site.rootfs, "root.path"))
@@ -61,6 +72,8 @@ def tree(context: Context) -> Iterator[Op]:
         return
     yield from _propagation(context)
     yield _rootfs(context)
+    if context.site.shown:
+        yield from _fresh_directories()
     yield from mounts.mounts(context)
     yield from devices.devices(context)
     yield from hooks.host(context)
@@ -89,9 +102,19 @@ def _propagation(context: Context) -> Iterator[Op]:
 def _rootfs(context: Context) -> Op:
     site = context.site
     if site.scratch is not None:
-        return OverlayRootfs(site.rootfs, site.scratch, context.namespaces.has("user"), origin="root.path")
+        in_user_namespace = context.namespaces.has("user") or context.host.in_user_namespace
+        if site.shown:
+            # Mounts that a user namespace got from its parent are locked, and overlayfs takes no tree that has some.
+            return SelectRootfs(site.rootfs, site.scratch, not in_user_namespace, site.shown, origin="root.path")
+        return OverlayRootfs(site.rootfs, site.scratch, in_user_namespace, origin="root.path")
     fd = mounts.source_fd(context, site.rootfs, recursive=True, origin="root.path")
     return AttachRootfs(site.rootfs, fd, origin="root.path")
+
+
+def _fresh_directories() -> Iterator[Op]:
+    """What every program expects to find besides the names that are shown (hier(7))."""
+    for path, mode in FRESH_DIRECTORIES:
+        yield MakeDirectory(path, mode, origin="root.path")
 
 
 def _working_directory(context: Context) -> Iterator[Op]:

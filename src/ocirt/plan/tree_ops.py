@@ -125,6 +125,26 @@ class OverlayRootfs(Op):
 
 
 @frozen
+class SelectRootfs(Op):
+    """An empty directory becomes the rootfs, and shows some names of a host directory.
+
+    They are read-only, or ``layered``: then changes are possible and thrown away.
+    """
+
+    lower: str
+    scratch: str
+    layered: bool
+    shown: tuple[str, ...]
+
+    def operands(self) -> Operands:
+        return (self.layered,), (self.lower, self.scratch, *self.shown)
+
+    def details(self) -> Iterator[str]:
+        yield f"{' '.join(self.shown)} of {self.lower}"
+        yield "(changes are thrown away)" if self.layered else "ro"
+
+
+@frozen
 class MountFilesystem(Op):
     """fsopen(2), fsconfig(2) for each parameter, fsmount(2), move_mount(2)."""
 
@@ -221,12 +241,18 @@ class MakeSymlink(Op):
 
 @frozen
 class MakeDirectory(Op):
-    """mkdirat(2) of what is missing of a path."""
+    """mkdirat(2) of what is missing of a path; a mode of its own is set in any case."""
 
     path: str
+    mode: int = 0o755
 
     def operands(self) -> Operands:
-        return (0o755,), (self.path,)
+        return (self.mode,), (self.path,)
+
+    def details(self) -> Iterator[str]:
+        yield self.path
+        if self.mode != 0o755:
+            yield f"{self.mode:04o}"
 
 
 @frozen

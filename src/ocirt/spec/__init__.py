@@ -9,12 +9,14 @@ Read the files in this order::
     seccomp.py     Seccomp, Syscall, SyscallArg                      (config-linux.md, Seccomp)
     scheduling.py  Scheduler, IOPriority, MemoryPolicy, …
     options.py     the table of mount options
-    convert.py     JSON text to values and back
-    check.py       the rules; check_linux.py, check_mounts.py: more of them
-    known.py       the names that the rules know, and "did you mean"
     default.py     what ``runc spec`` writes
+    text.py        JSON text to JSON values, strictly
+    convert.py     JSON values to objects and back
+    check.py       the rules, and in check_process, check_mounts, check_linux and check_limits more of them
+    known.py       the names that the rules know, and "did you mean"
 
-``limits``, ``seccomp`` and ``scheduling`` are loaded when a name of theirs is first used.
+``limits``, ``seccomp`` and ``scheduling`` are loaded when a name of theirs is first used, ``convert`` and ``check``
+(and with them cattrs) when something is first loaded, dumped or checked.
 """
 
 from __future__ import annotations

@@ -321,7 +321,7 @@ class _Names(Mapping[str, object]):
 
 
 def _type_of(member: _Member) -> object:
-    """The type of a member that is there: ``None`` is how a value says that it is not."""
+    """The type of a member that is there (``None`` says that it is not); what is evaluated are our annotations."""
     kind = eval(member.type, {}, _Names()) if isinstance(member.type, str) else member.type
     there = [part for part in get_args(kind) if part is not type(None)]
     return there[0] if type(None) in get_args(kind) else kind

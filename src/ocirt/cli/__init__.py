@@ -1,0 +1,178 @@
+"""The command line, compatible with runc's.
+
+Read in this order: ``table`` (what there is), ``parse``, then this, then the commands: ``lifecycle`` (create, start,
+run, kill, delete), ``execution`` (exec), ``query`` (the rest), with ``foreground`` (a process that is watched),
+``handover`` (the pid file and the console socket) and ``words`` and ``log`` (errors).
+
+A command is imported when it is called, and nothing here needs attrs: ``state`` and ``kill`` are to be quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from types import FrameType
+from typing import NamedTuple, NoReturn, cast
+
+from ocirt.cli import usage, words
+from ocirt.cli.log import Log
+from ocirt.cli.parse import Parsed, UsageError, parse
+from ocirt.cli.table import COMMANDS, GLOBALS, HELP, Command
+from ocirt.errors import OCIError, UnsupportedError
+
+__all__ = ["Call", "main"]
+
+NO_COMMAND = 3
+"""Exit status for a command that is none, as the library that runc uses has it."""
+
+
+class Call(NamedTuple):
+    """One command with all that was said to it."""
+
+    settings: Parsed
+    """The global flags."""
+    options: Parsed
+
+    @property
+    def root(self) -> str | None:
+        """The state root, ``None`` for the default."""
+        return self.settings.text("root") if self.settings.given("root") else None
+
+    @property
+    def container_id(self) -> str:
+        return self.options.arguments[0]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line, and give the exit status."""
+    arguments = tuple(sys.argv[1:] if argv is None else argv)
+    try:
+        with _ended_by_signals():
+            status = _main(arguments)
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has had enough; spare them the complaint at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return status
+
+
+def _main(arguments: Sequence[str]) -> int:
+    try:
+        settings = parse(GLOBALS, arguments, stops=True)
+        log = Log.of(settings.text("log"), settings.text("log-format"), settings.on("debug"))
+    except UsageError as error:
+        print(f"Incorrect Usage. {error}\n\n{usage.program()}")
+        Log().error(str(error))
+        return 1
+    if settings.on("version"):
+        print(usage.version(), end="")
+        return 0
+    name, *rest = settings.arguments or ("help",)
+    if name in ("help", "h"):
+        return _help(rest, log)
+    if settings.on("help"):
+        return _help([], log)
+    command = _command(name)
+    return _unknown(name, log) if command is None else _run(command, settings, rest, log)
+
+
+def _command(name: str) -> Command | None:
+    return next((command for command in COMMANDS if command.name == name), None)
+
+
+def _help(arguments: Sequence[str], log: Log) -> int:
+    if not arguments:
+        print(usage.program())
+        return 0
+    command = _command(arguments[0])
+    if command is None:
+        return _unknown(arguments[0], log)
+    print(usage.of_command(command))
+    return 0
+
+
+def _unknown(name: str, log: Log) -> int:
+    log.error(f"No help topic for '{name}'")
+    return NO_COMMAND
+
+
+def _run(command: Command, settings: Parsed, arguments: Sequence[str], log: Log) -> int:
+    try:
+        options = parse((*command.flags, HELP), arguments, stops=command.stops)
+    except UsageError as error:
+        print(f"Incorrect Usage: {error}\n\n{usage.of_command(command)}")
+        log.error(str(error))
+        return 1
+    if options.on("help"):
+        print(usage.of_command(command))
+        return 0
+    if problem := _miscounted(command, len(options.arguments)):
+        print(f"Incorrect Usage.\n\n{usage.of_command(command)}")
+        log.error(problem)
+        return command.status
+    log.debug(f"ocirt {command.name} {' '.join(arguments)}".rstrip())
+    try:
+        _check(settings)
+        return _function(command)(Call(settings, options))
+    except BrokenPipeError:
+        raise
+    except (OCIError, OSError) as error:
+        log.error(command.failure + words.of(error))
+        log.debug(traceback.format_exc())
+        return command.status
+
+
+def _function(command: Command) -> Callable[[Call], int]:
+    module, _, function = command.run.partition(".")
+    return cast(Callable[[Call], int], getattr(import_module(f"ocirt.cli.{module}"), function))
+
+
+def _miscounted(command: Command, count: int) -> str:
+    if command.least == command.most != count:
+        return f'ocirt: "{command.name}" requires exactly {command.least} argument(s)'
+    if count < command.least:
+        return f'ocirt: "{command.name}" requires a minimum of {command.least} argument(s)'
+    if command.most is not None and count > command.most:
+        return f'ocirt: "{command.name}" requires a maximum of {command.most} argument(s)'
+    return ""
+
+
+def _check(settings: Parsed) -> None:
+    """:raises UsageError, UnsupportedError: a global flag has a value that it cannot have, or not yet."""
+    if settings.given("root") and settings.text("root") in ("", "/"):
+        raise UsageError("Option --root argument should not be set to /")
+    if settings.text("rootless") not in ("true", "false", "auto"):
+        raise UsageError(f"invalid rootless: {settings.text('rootless')} (one of true, false, auto)")
+    manager = settings.text("cgroup-manager")
+    if settings.on("systemd-cgroup") or manager == "systemd":
+        raise UnsupportedError("--systemd-cgroup", "cgroups made by systemd are not supported yet")
+    if manager not in ("cgroupfs", "disabled"):
+        raise UsageError(f"invalid cgroup-manager: {manager} (one of cgroupfs, disabled)")
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end us by an exception, as SIGINT does: a half-made container is undone on the way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signal(2) is the main thread's business
+        return
+    ending = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ending:
+        signal.signal(number, _exit)
+    try:
+        yield
+    finally:
+        for number in ending:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _exit(number: int, _: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)

@@ -1,0 +1,98 @@
+"""exec: one more process in a running container."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ocirt.cli.handover import Console, refuse_preserved_descriptors, write_pid_file
+from ocirt.cli.parse import Parsed, UsageError
+
+if TYPE_CHECKING:
+    from ocirt.cli import Call
+    from ocirt.process import Process
+    from ocirt.spec import Capabilities, Spec, User
+    from ocirt.spec import Process as ProcessSpec
+
+
+def execute(call: Call) -> int:
+    from ocirt.cli.foreground import attend
+    from ocirt.container import Container
+
+    options = call.options
+    refuse_preserved_descriptors(options)
+    container = Container.load(call.container_id, root=call.root)
+    program = _program(options, container.spec)
+    detached = options.on("detach")
+    with Console.connect(options.text("console-socket"), terminal=program.terminal, detached=detached) as console:
+        process = container.exec(program)
+        try:
+            console.hand_over(process)
+            _write_pid(options, process)
+        except BaseException:
+            process.kill()
+            raise
+    return 0 if detached else attend(process, lambda: None)
+
+
+def _write_pid(options: Parsed, process: Process) -> None:
+    if options.given("pid-file"):
+        write_pid_file(options.text("pid-file"), process.pid)
+
+
+def _program(options: Parsed, document: Spec) -> ProcessSpec:
+    """A file's process, or the container's own with what the flags change (as runc: all else stays)."""
+    from ocirt.spec import Process as ProcessSpec
+
+    if options.given("process"):
+        return ProcessSpec.load(options.text("process"))
+    args = options.arguments[1:]
+    if not args:
+        raise UsageError("exec args cannot be empty")
+    base = document.process or ProcessSpec(cwd="/")
+    changes: dict[str, object] = {
+        "args": args,
+        "env": (*base.env, *options.all("env")),
+        "terminal": options.on("tty"),
+        "user": _user(options, base.user),
+    }
+    if options.given("cwd"):
+        changes["cwd"] = options.text("cwd")
+    if options.given("no-new-privs"):
+        changes["no_new_privileges"] = options.on("no-new-privs")
+    if options.given("cap"):
+        changes["capabilities"] = _capabilities(base.capabilities, options.all("cap"))
+    return base.evolve(**changes)
+
+
+def _user(options: Parsed, base: User) -> User:
+    """Numbers alone: names would have to be looked up in a file that the container may have changed."""
+    groups = base.additional_gids + tuple(_number(text, "additional gid") for text in options.all("additional-gids"))
+    uid, separator, gid = options.text("user").partition(":")
+    changed = base.evolve(additional_gids=groups)
+    if options.given("user"):
+        changed = changed.evolve(uid=_number(uid, "uid"))
+    return changed.evolve(gid=_number(gid, "gid")) if separator else changed
+
+
+def _number(text: str, what: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 2**32):
+        raise UsageError(f'bad {what}: "{text}" is not an unsigned 32-bit number')
+    return int(text)
+
+
+def _capabilities(base: Capabilities | None, added: tuple[str, ...]) -> Capabilities:
+    """Ambient ones must be inheritable (capabilities(7)), and no flag makes any inheritable (CVE-2022-29162)."""
+    from ocirt.spec import Capabilities
+
+    before = base or Capabilities()
+    inherited = tuple(name for name in added if name in before.inheritable)
+    return before.evolve(
+        bounding=_united(before.bounding, added),
+        effective=_united(before.effective, added),
+        permitted=_united(before.permitted, added),
+        ambient=_united(before.ambient, inherited),
+    )
+
+
+def _united(names: tuple[str, ...], added: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*names, *added)))

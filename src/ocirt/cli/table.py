@@ -1,0 +1,152 @@
+"""Every command of ocirt and every flag: what is parsed, what is checked and what ``--help`` prints.
+
+The names and the order are runc's, so that engines and people's fingers find them.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from ocirt.cli.parse import Flag, Kind
+
+HELP: Final = Flag("help", "show help", "h", Kind.SWITCH)
+
+GLOBALS: Final = (
+    Flag("debug", "log what is done, and where an error came from", kind=Kind.SWITCH),
+    Flag("log", "append log messages to this file instead of writing them to standard error"),
+    Flag("log-format", "format of log messages: text or json", default="text"),
+    Flag("root", 'directory of all containers\' states (default: "/run/ocirt", "$XDG_RUNTIME_DIR/ocirt" without root)'),
+    Flag("cgroup-manager", "who makes cgroups: cgroupfs, or disabled to stay in the caller's", default="cgroupfs"),
+    Flag("systemd-cgroup", "let systemd make cgroups (not supported yet)", kind=Kind.SWITCH),
+    Flag("rootless", "true, false or auto; ocirt asks the kernel what the caller may do", default="auto"),
+    HELP,
+    Flag("version", "print the version", "v", Kind.SWITCH),
+)
+
+
+class Command(NamedTuple):
+    """One row of the table of commands."""
+
+    name: str
+    help: str
+    usage: str
+    """What follows the command's name and flags."""
+    run: str
+    """Where it is done, as ``module.function`` of this package; imported only when it is asked for."""
+    flags: tuple[Flag, ...] = ()
+    least: int = 0
+    most: int | None = None
+    """How many arguments it takes; ``None`` is no limit."""
+    stops: bool = False
+    """Its flags end at the first argument, because the others may look like flags."""
+    failure: str = ""
+    """Begins the message of every error of this command."""
+    status: int = 1
+    """What it exits with on an error of ours."""
+
+
+BUNDLE: Final = Flag("bundle", "the bundle's directory", "b", default=".")
+PID_FILE: Final = Flag("pid-file", "write the process's pid to this file")
+CONSOLE: Final = Flag("console-socket", "send the terminal's master side to this AF_UNIX socket")
+DETACH: Final = Flag("detach", "leave the process running and return", "d", Kind.SWITCH)
+PRESERVE: Final = Flag("preserve-fds", "hand on that many descriptors after the streams (only 0 yet)", "", Kind.NUMBER, "0")
+FORMAT: Final = Flag("format", "table or json", "f", default="table")
+
+CREATION: Final = (
+    BUNDLE,
+    CONSOLE,
+    PID_FILE,
+    Flag("no-pivot", "do not use pivot_root(2) (not supported)", kind=Kind.SWITCH),
+    Flag("no-new-keyring", "do not create a session keyring (ocirt creates none)", kind=Kind.SWITCH),
+    PRESERVE,
+)
+SUBREAPER: Final = Flag("no-subreaper", "do not adopt orphans (ocirt adopts none)", kind=Kind.SWITCH)
+
+COMMANDS: Final = (
+    Command(
+        "create",
+        "create a container, which then waits for start",
+        "<container-id>",
+        "lifecycle.create",
+        (*CREATION, SUBREAPER),
+        1,
+        1,
+        failure="ocirt create failed: ",
+    ),
+    Command(
+        "delete",
+        "remove a container and all that belongs to it",
+        "<container-id>",
+        "lifecycle.delete",
+        (Flag("force", "kill it first if it runs (SIGKILL)", "f", Kind.SWITCH),),
+        1,
+        1,
+    ),
+    Command(
+        "exec",
+        "execute one more process in a running container",
+        "<container-id> <command> [arguments...]  ||  -p process.json <container-id>",
+        "execution.execute",
+        (
+            CONSOLE,
+            Flag("cwd", "working directory in the container"),
+            Flag("env", "set an environment variable: NAME=value", "e", repeats=True),
+            Flag("tty", "give it a terminal", "t", Kind.SWITCH),
+            Flag("user", "<uid>[:<gid>], in numbers", "u"),
+            Flag("additional-gids", "one more group, by number", "g", Kind.NUMBER, repeats=True),
+            Flag("process", "read the whole process from this JSON file", "p"),
+            DETACH,
+            PID_FILE,
+            Flag("no-new-privs", "set no_new_privs, or not", kind=Kind.SWITCH),
+            Flag("cap", "add a capability", "c", repeats=True),
+            PRESERVE,
+            SUBREAPER,
+        ),
+        1,
+        stops=True,
+        failure="exec failed: ",
+        status=255,
+    ),
+    Command(
+        "kill",
+        "send a signal (default: SIGTERM) to the container's init",
+        "<container-id> [signal]",
+        "lifecycle.kill",
+        (Flag("all", "send it to all processes of the container", "a", Kind.SWITCH),),
+        1,
+        2,
+        stops=True,
+    ),
+    Command(
+        "list",
+        "list the containers of one root",
+        "",
+        "query.list_containers",
+        (FORMAT, Flag("quiet", "show the ids only", "q", Kind.SWITCH)),
+        0,
+        0,
+    ),
+    Command("plan", "print what create would do for a bundle", "<bundle>", "query.plan", (), 1, 1),
+    Command("ps", "show a container's processes", "<container-id> [ps options]", "query.ps", (FORMAT,), 1, stops=True),
+    Command(
+        "run",
+        "create and start a container; wait for its end and delete it, unless detached",
+        "<container-id>",
+        "lifecycle.run",
+        (*CREATION, DETACH, Flag("keep", "do not delete it at the end", kind=Kind.SWITCH), SUBREAPER),
+        1,
+        1,
+        failure="ocirt run failed: ",
+    ),
+    Command(
+        "spec",
+        "write a new config.json",
+        "",
+        "query.spec",
+        (BUNDLE, Flag("rootless", "one for a rootless container", kind=Kind.SWITCH)),
+        0,
+        0,
+    ),
+    Command("start", "run the program of a created container", "<container-id>", "lifecycle.start", (), 1, 1),
+    Command("state", "show a container's state as JSON", "<container-id>", "query.state", (), 1, 1),
+)

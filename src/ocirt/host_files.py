@@ -1,0 +1,66 @@
+"""This host's own files as a container's root filesystem: what of them is shown, and what of that is hidden again.
+
+What is shown is a list, so that a directory nobody has thought of stays private. The names are those of installed
+software and its configuration; data, homes, sockets and logs are elsewhere (hier(7)).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import stat
+from collections.abc import Iterator
+from typing import Final
+
+from ocirt.spec import Mount
+
+SHOWN: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "nix", "gnu")
+"""Names at the top of the host's root; the last two are where NixOS and Guix keep all software."""
+
+CONFIGURATION: Final = "/etc"
+ESCAPE: Final = re.compile(r"\\([0-7]{3})")
+
+
+@functools.cache
+def secrets() -> tuple[str, ...]:
+    """Configuration that not every user of this host may read: password hashes, private keys.
+
+    A container's root would be able to where the caller is root. Looked up once in the life of a process, since it
+    takes some milliseconds; the paths hide whatever they lead to by then.
+    """
+    return tuple(sorted(_closed(CONFIGURATION)))
+
+
+def _closed(directory: str) -> Iterator[str]:
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            mode = entry.stat(follow_symlinks=False).st_mode
+            if stat.S_ISLNK(mode):
+                continue
+            if not mode & stat.S_IROTH:
+                yield entry.path
+            elif stat.S_ISDIR(mode):
+                yield from _closed(entry.path)
+
+
+def submounts(table: str | None = None) -> tuple[Mount, ...]:
+    """What overlayfs leaves out: other filesystems that are mounted on or below what is shown, to be bound read-only.
+
+    :param table: in the form of ``/proc/self/mountinfo`` (proc_pid_mountinfo(5)), which it is by default.
+    """
+    if table is None:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            table = file.read()
+    found: list[str] = []
+    for path in sorted(set(_mount_points(table))):
+        if not any(path == outer or path.startswith(f"{outer}/") for outer in found):
+            found.append(path)
+    return tuple(Mount(path, "none", path, ("rbind", "rro", "nosuid", "nodev")) for path in found)
+
+
+def _mount_points(table: str) -> Iterator[str]:
+    for line in table.splitlines():
+        point = line.split(" ", 5)[4]
+        if point.split("/", 2)[1] in SHOWN:
+            yield ESCAPE.sub(lambda match: chr(int(match[1], 8)), point)

@@ -1,0 +1,121 @@
+"""What can be decided once for all containers of a bundle, since only their ids differ.
+
+A plan takes longer to make than a container; so it is made with a mark where the id belongs, and kept by the bundle
+for as long as host, cgroups and the caller's wishes stay the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from attrs import evolve, frozen
+
+from ocirt import launch
+from ocirt.bundle import Bundle
+from ocirt.cgroups import choice, devices, files, layout, mounts
+from ocirt.cgroups.devices import DeviceWrite
+from ocirt.host import Host
+from ocirt.plan import ID_MARK, Site, plan_create
+from ocirt.spec import Linux
+from ocirt.state import SCRATCH, StateStore
+
+if TYPE_CHECKING:
+    from ocirt.cgroups.layout import Here
+
+CgroupManager = Literal["cgroupfs", "disabled"]
+
+
+@frozen
+class Request:
+    """What the caller of create asked for."""
+
+    container_id: str
+    bundle: Bundle
+    cgroup_manager: CgroupManager = "cgroupfs"
+    throw_away_layer: bool = False
+    shown: tuple[str, ...] = ()
+    """With that layer, only these names at the top of the rootfs."""
+
+
+@frozen(eq=False)
+class Prepared:
+    """A bundle's plan, and the cgroups that go with it."""
+
+    host: Host
+    here: Here | None
+    rootfs: str
+    launch: launch.Prepared
+    placement: choice.Placement | None
+    device_writes: tuple[DeviceWrite, ...]
+
+    @property
+    def born_in_cgroup(self) -> bool:
+        """CLONE_INTO_CGROUP (clone(2)): where version 2 is alone, init is born in its cgroup; elsewhere it is moved."""
+        return self.here is not None and self.placement is not None and self.here.layout.mode == "v2"
+
+    def cgroup(self, container_id: str) -> files.Cgroup:
+        """Where this container's processes go, having looked whether they may.
+
+        :raises SetupError: at ``linux.cgroupsPath``, somebody is there already.
+        """
+        if self.placement is None:
+            return files.Cgroup()
+        return _survey(self.placement, self.host, container_id)
+
+
+def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
+    """:raises SpecError, UnsupportedError, SetupError: nothing has been made yet."""
+    bundle, host = request.bundle, Host.probe()
+    rootfs = bundle._rootfs()  # noqa: SLF001  # a bundle and its preparation are one thing in two files
+    needs_cgroups = request.cgroup_manager != "disabled" or any(
+        mount.type in ("cgroup", "cgroup2") for mount in bundle.spec.mounts
+    )
+    here = layout.here() if needs_cgroups else None
+    # Hooks are told the id in JSON, and what an ordinary user may do with cgroups differs from id to id.
+    reusable = bundle.spec.hooks is None and (not host.rootless or not needs_cgroups)
+    container_id = ID_MARK if reusable else request.container_id
+    scratch = f"{store.root}/{container_id}/{SCRATCH}" if request.throw_away_layer else None
+    key = (request.cgroup_manager, ours, scratch, rootfs, request.shown)
+    known = bundle._prepared.get(key)  # noqa: SLF001
+    if known is not None and known.host is host and known.here is here:
+        return known
+    site = Site(container_id, str(bundle.path), rootfs, scratch, ours, shown=request.shown)
+    prepared = _prepare(request, host, here, site)
+    if reusable:
+        bundle._prepared[key] = prepared  # noqa: SLF001
+    return prepared
+
+
+def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Prepared:
+    document = request.bundle.spec
+    linux = document.linux or Linux()
+    placement, writes, cgroup = None, (), files.Cgroup()
+    if here is not None and request.cgroup_manager != "disabled":
+        rules = linux.resources.devices if linux.resources else ()
+        devices.check_supported(here.layout, rules, rootless=host.rootless)
+        writes = () if host.rootless else devices.device_writes(rules)
+        placement = choice.choose(here, linux.cgroups_path, site.container_id)
+        cgroup = (
+            files.Cgroup(placement.directories)
+            if site.container_id == ID_MARK
+            else files.survey(placement, rootless=host.rootless)
+        )
+    site = evolve(
+        site,
+        joins_cgroups=bool(cgroup.directories) and here is not None and here.layout.mode != "v2",
+        cgroup_mounts=mounts.mount_entries(here, cgroup) if here is not None else (),
+        own_cgroup=bool(cgroup.directories),
+    )
+    plan = plan_create(document, host, site)
+    return Prepared(host, here, site.rootfs, launch.Prepared.of(plan), placement, writes)
+
+
+def _survey(placement: choice.Placement, host: Host, container_id: str) -> files.Cgroup:
+    directories = tuple(
+        directory._replace(
+            path=directory.path.replace(ID_MARK, container_id),
+            parents=tuple([parent.replace(ID_MARK, container_id) for parent in directory.parents]),
+        )
+        for directory in placement.directories
+    )
+    return files.survey(choice.Placement(directories, placement.explicit), rootless=host.rootless)

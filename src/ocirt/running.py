@@ -1,0 +1,258 @@
+"""One call: a program, a container made for it, what it wrote, and nothing left.
+
+This is ``subprocess.run`` with walls. What it offers is a choice among what ``Container`` can do, for programs that
+run, answer and end; whoever needs limits, a terminal or a container that stays makes one.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from secrets import token_hex
+from subprocess import DEVNULL, PIPE
+from typing import Final, Generic, Literal, TypedDict, TypeVar, Unpack, cast, overload
+
+from attrs import frozen
+
+from ocirt import host_files
+from ocirt.bundle import Bundle
+from ocirt.container import Container
+from ocirt.execution import as_user, describe
+from ocirt.host import TRUSTED_PATH, Host
+from ocirt.preparation import Request
+from ocirt.process import Process as ContainerProcess
+from ocirt.spec import Capabilities, IDMapping, Linux, Mount, Namespace, Process, Root, Spec, User
+from ocirt.spec.default import CAPABILITIES, MASKED_PATHS, READONLY_PATHS
+from ocirt.state import StateStore
+from ocirt.streams import Stream
+
+Path = str | os.PathLike[str]
+Network = Literal["none", "host"]
+Output = TypeVar("Output", bound=bytes | str)
+
+ENVIRONMENT: Final = (f"PATH={TRUSTED_PATH}", "LANG=C.UTF-8")
+"""Nothing of the caller's, which may hold keys; UTF-8, since that is how ``text`` reads what comes out."""
+
+ISOLATED: Final = ("pid", "ipc", "uts", "mount", "cgroup")
+HOSTNAME: Final = "ocirt"
+GRANTED: Final = Capabilities(bounding=CAPABILITIES, effective=CAPABILITIES, permitted=CAPABILITIES)
+"""Three, and none of them for whom root becomes later: no inheritable, no ambient ones."""
+
+MOUNTS: Final = (
+    Mount("/proc", "proc", "proc", ("nosuid", "noexec", "nodev")),
+    Mount("/dev", "tmpfs", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k")),
+    Mount("/dev/pts", "devpts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620")),
+    Mount("/dev/shm", "tmpfs", "shm", ("nosuid", "noexec", "nodev", "mode=1777")),
+)
+"""No /sys: it tells of the host's hardware, and hardly a program needs it."""
+
+
+@frozen
+class Completed(Generic[Output]):
+    """How a program ended, and what it wrote (as ``subprocess.CompletedProcess``)."""
+
+    args: tuple[str, ...]
+    returncode: int
+    """Negative for a signal."""
+    stdout: Output
+    stderr: Output
+    wall_seconds: float
+    """From the call to the container's end, making and deleting it included."""
+
+    def check_returncode(self) -> None:
+        """:raises subprocess.CalledProcessError: it is not 0."""
+        if self.returncode:
+            raise subprocess.CalledProcessError(self.returncode, self.args, self.stdout, self.stderr)
+
+
+class Options(TypedDict, total=False):
+    """What ``run`` takes besides ``args``, ``input`` and ``text``."""
+
+    rootfs: Path | None
+    bundle: Bundle | Path | None
+    timeout: float | None
+    check: bool
+    env: Mapping[str, str] | None
+    cwd: str | None
+    user: User | int | tuple[int, int] | None
+    mounts: Sequence[Mount]
+    network: Network
+    hostname: str | None
+    stdin: Stream
+    stderr: int
+    root: Path | None
+
+
+def bind(source: Path, target: str | None = None, *, readonly: bool = True) -> Mount:
+    """A mount that shows a file or directory of the host in the container, by default at the same path."""
+    path = os.path.abspath(source)
+    access = "rro" if readonly else "rw"
+    return Mount(target if target is not None else path, "none", path, ("rbind", access, "nosuid", "nodev"))
+
+
+@overload
+def run(
+    args: Sequence[str], *, input: bytes | None = None, text: Literal[False] = False, **options: Unpack[Options]
+) -> Completed[bytes]: ...
+@overload
+def run(
+    args: Sequence[str], *, input: str | None = None, text: Literal[True], **options: Unpack[Options]
+) -> Completed[str]: ...
+def run(
+    args: Sequence[str],
+    *,
+    rootfs: Path | None = None,
+    bundle: Bundle | Path | None = None,
+    input: bytes | str | None = None,
+    timeout: float | None = None,
+    check: bool = False,
+    text: bool = False,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+    user: User | int | tuple[int, int] | None = None,
+    mounts: Sequence[Mount] = (),
+    network: Network = "none",
+    hostname: str | None = None,
+    stdin: Stream = DEVNULL,
+    stderr: int = PIPE,
+    root: Path | None = None,
+) -> Completed[bytes] | Completed[str]:
+    """Run a program in a container of its own, wait for its end, and give what it wrote.
+
+    Without ``rootfs`` and ``bundle`` it sees the software of this host (``/usr``, ``/etc``, ``/opt`` and the like,
+    but no configuration that not everybody may read) and none of its data: ``/home``, ``/root``, ``/run``, ``/tmp``
+    and ``/var`` are empty and its own. It may write everywhere that the files' owners let it, and all that it wrote
+    is gone afterwards. Of root's rights it has three (``runc spec``'s), and no way to get more; where the caller is
+    an ordinary user it has that user's rights and looks like root. No cgroup is made for it.
+
+    :param args: the program, looked up in the container's ``PATH``, and its arguments; empty means the bundle's.
+    :param rootfs: another root filesystem, on top of which writes are thrown away too.
+    :param bundle: a bundle, or its path: run as its config.json says, but for what is given here.
+    :param input: for its standard input, else ``stdin``, which is empty by default.
+    :param timeout: seconds from now on; then it is killed, with all that it started.
+    :param text: take and give ``str`` (UTF-8, with U+FFFD for what is none) instead of ``bytes``.
+    :param env: added to a ``PATH`` and a ``LANG``; the caller's environment is not passed on.
+    :param user: a uid, (uid, gid) or ``User``, by default root.
+    :param mounts: more of the host's files, see ``bind``, or any other mount.
+    :param network: ``none`` but a loopback device of its own, or the ``host``'s.
+    :param stderr: PIPE, or STDOUT to have both in ``stdout``.
+    :param root: where the state is kept meanwhile.
+    :raises subprocess.TimeoutExpired: with what it had written (``output``, ``stderr``).
+    :raises subprocess.CalledProcessError: with ``check``, when the program does not end with 0.
+    :raises OCIError: the container could not be made, or the program not be found.
+    """
+    began = time.monotonic()
+    wishes = Wishes(tuple(args), tuple((env or {}).items()), cwd, user, tuple(mounts), hostname)
+    request = _request(wishes, rootfs, bundle, network)
+    data = input.encode() if isinstance(input, str) else input
+    streams = (PIPE if data is not None else stdin, PIPE, stderr)
+    with Container._create(request, StateStore(root), *streams, die_with_parent=False) as container:
+        container.start()
+        process = container.process
+        assert process is not None  # we created it
+        output, errors = _exchange(process, data, timeout, began, text)
+        returncode = process.wait()
+    completed = Completed(process.args, returncode, output, errors, time.monotonic() - began)
+    if check:
+        completed.check_returncode()
+    return cast("Completed[bytes] | Completed[str]", completed)
+
+
+def _exchange(
+    process: ContainerProcess, data: bytes | None, timeout: float | None, began: float, text: bool
+) -> tuple[bytes | str, bytes | str]:
+    left = None if timeout is None else began + timeout - time.monotonic()
+    try:
+        output, errors = process.communicate(data, left)
+    except subprocess.TimeoutExpired as error:
+        partly = (_read(error.output, text), _read(error.stderr, text))
+        raise subprocess.TimeoutExpired(process.args, timeout or 0, *partly) from None
+    return _read(output, text), _read(errors, text)
+
+
+def _read(data: bytes | None, text: bool) -> bytes | str:
+    return (data or b"").decode("utf-8", "replace") if text else data or b""
+
+
+@frozen
+class Wishes:
+    """What a caller wants otherwise than a configuration says."""
+
+    args: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    cwd: str | None
+    user: User | int | tuple[int, int] | None
+    mounts: tuple[Mount, ...]
+    hostname: str | None
+
+    def applied_to(self, document: Spec) -> Spec:
+        args = self.args or (document.process.args if document.process is not None else ())
+        program = describe(document, args, env=dict(self.env), cwd=self.cwd, user=self.user)
+        hostname = self.hostname if self.hostname is not None else document.hostname
+        return document.evolve(process=program, mounts=(*document.mounts, *self.mounts), hostname=hostname)
+
+
+@frozen
+class Surroundings:
+    """What decides a configuration of our own making besides the caller's wishes."""
+
+    network: Network
+    namespaces: frozenset[str]
+    """Those that this kernel has."""
+    mapped: tuple[int, int] | None
+    """An ordinary caller's uid and gid, the only ones there will be."""
+    mounts: tuple[Mount, ...] = ()
+    masked: tuple[str, ...] = ()
+
+    def document(self, user: User) -> Spec:
+        """The configuration, with a process that lacks its arguments."""
+        wanted = [*ISOLATED, *(("network",) if self.network == "none" else ()), *(("user",) if self.mapped else ())]
+        uid, gid = self.mapped or (0, 0)
+        return Spec(
+            root=Root("."),
+            process=Process(cwd="/", env=ENVIRONMENT, user=user, capabilities=GRANTED, no_new_privileges=True),
+            hostname=HOSTNAME,
+            mounts=(*self.mounts, *MOUNTS),
+            linux=Linux(
+                namespaces=tuple(Namespace(type_) for type_ in wanted if type_ in self.namespaces),
+                uid_mappings=(IDMapping(user.uid, uid, 1),) if self.mapped else (),
+                gid_mappings=(IDMapping(user.gid, gid, 1),) if self.mapped else (),
+                masked_paths=(*MASKED_PATHS, *self.masked),
+                readonly_paths=READONLY_PATHS,
+            ),
+        )
+
+
+def _request(wishes: Wishes, rootfs: Path | None, bundle: Bundle | Path | None, network: Network) -> Request:
+    container_id = f"run-{os.getpid()}-{token_hex(4)}"
+    if bundle is None:
+        made = _bundle(os.path.abspath(rootfs or "/"), wishes, _surroundings(network, whole=rootfs is not None))
+        shown = host_files.SHOWN if rootfs is None else ()
+        return Request(container_id, made, "disabled", throw_away_layer=True, shown=shown)
+    if rootfs is not None:
+        raise ValueError("a bundle has a rootfs of its own")
+    if network != "none":
+        raise ValueError("a bundle's network is a matter of its config.json (linux.namespaces)")
+    loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+    return Request(container_id, Bundle(loaded.path, wishes.applied_to(loaded.spec)))
+
+
+def _surroundings(network: Network, *, whole: bool) -> Surroundings:
+    host = Host.probe()
+    mapped = None if host.privileged else (host.euid, host.egid)
+    if whole:
+        return Surroundings(network, host.namespaces, mapped)
+    # In a user namespace nobody can read others' secrets, and whole trees of mounts are shown.
+    if mapped or host.in_user_namespace:
+        return Surroundings(network, host.namespaces, mapped)
+    return Surroundings(network, host.namespaces, mapped, host_files.submounts(), host_files.secrets())
+
+
+@functools.lru_cache(maxsize=32)
+def _bundle(path: str, wishes: Wishes, surroundings: Surroundings) -> Bundle:
+    """Kept, since a bundle remembers what has been decided for its containers: the same call again is cheaper."""
+    user = as_user(wishes.user) if wishes.user is not None else User(0, 0)
+    return Bundle(path, wishes.applied_to(surroundings.document(user)))

@@ -1,0 +1,1 @@
+"""Real containers, looked at from inside and from outside."""

@@ -1,0 +1,268 @@
+"""Hooks of all six kinds: when they run, where, with what, and what their failure means (config.md, Hooks)."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from ocirt import Spec
+from ocirt.errors import HookError, OCIError, SetupError
+from ocirt.spec import Hook, Hooks, IDMapping
+from tests.support import SECONDS, Lab, document, linux, namespaces, said, shell
+
+pytestmark = pytest.mark.root
+
+HOST_KINDS = ("prestart", "create_runtime", "create_container", "poststart", "poststop")
+KINDS = ("prestart", "create_runtime", "create_container", "start_container", "poststart", "poststop")
+NAMES = dict(
+    zip(KINDS, "prestart createRuntime createContainer startContainer poststart poststop".split(), strict=True)
+)
+
+
+class Recorder:
+    """A hook program of the host's, and what its runs have left."""
+
+    def __init__(self, directory: Path) -> None:
+        self.log = directory / "hooks.log"
+        self.log.touch()
+        self.log.chmod(0o666)
+
+    def hook(self, name: str, script: str = "true", **members: object) -> Hook:
+        """Notes its name and its standard input, then does more."""
+        body = f"{{ echo {name}; cat; echo; }} >> {self.log}; {script}"
+        return Hook("/bin/sh", ("sh", "-c", body)).evolve(**members)
+
+    @property
+    def runs(self) -> list[tuple[str, dict[str, object]]]:
+        lines = [line for line in self.log.read_text().splitlines() if line]
+        return [(name, json.loads(state)) for name, state in zip(lines[::2], lines[1::2], strict=True)]
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.runs]
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Recorder:
+    return Recorder(tmp_path)
+
+
+def everywhere(recorder: Recorder) -> Hooks:
+    """One of each kind that runs on the host's files, one more inside."""
+    hooks = {kind: (recorder.hook(NAMES[kind]),) for kind in HOST_KINDS}
+    return Hooks(start_container=(Hook("/bin/sh", ("sh", "-c", "echo startContainer; cat; echo")),), **hooks)
+
+
+def test_each_kind_runs_at_its_point_with_the_state_on_standard_input(lab: Lab, recorder: Recorder) -> None:
+    spec = shell("echo program").evolve(hooks=everywhere(recorder), annotations={"a": "b"})
+    with lab.create(spec, stdout=-1) as container:
+        assert recorder.names == ["prestart", "createRuntime", "createContainer"]
+        pid = container.pid
+        container.start()
+        assert recorder.names == ["prestart", "createRuntime", "createContainer", "poststart"]
+        inside = said(container).splitlines()
+        container.wait(SECONDS)
+        assert "poststop" not in recorder.names
+        container.delete()
+        assert recorder.names[-1] == "poststop"
+    assert inside[0] == "startContainer"
+    assert inside[2:] == ["program"] or inside[3:] == ["program"]
+    states = {**dict(recorder.runs), "startContainer": json.loads(inside[1])}
+    common = {"ociVersion": "1.3.0", "id": container.id, "bundle": container.bundle, "annotations": {"a": "b"}}
+    assert states == {
+        "prestart": {**common, "status": "creating", "pid": pid},
+        "createRuntime": {**common, "status": "creating", "pid": pid},
+        "createContainer": {**common, "status": "creating", "pid": 1},
+        "startContainer": {**common, "status": "created", "pid": 1},
+        "poststart": {**common, "status": "running", "pid": pid},
+        "poststop": {**common, "status": "stopped", "pid": 0},
+    }
+
+
+@pytest.mark.parametrize("kind", HOST_KINDS)
+def test_hooks_of_a_kind_run_in_their_order(lab: Lab, recorder: Recorder, kind: str) -> None:
+    hooks = Hooks(**{kind: tuple(recorder.hook(str(number)) for number in range(3))})
+    with lab.start(document("true").evolve(hooks=hooks)):
+        pass
+    assert recorder.names == ["0", "1", "2"]
+
+
+def where(spec: Spec, recorder: Recorder, kind: str) -> Spec:
+    """A hook that notes its namespaces and its directory."""
+    note = "readlink /proc/self/ns/mnt; readlink /proc/self/ns/net; readlink /proc/self/ns/pid; pwd"
+    hook = Hook("/bin/sh", ("sh", "-c", f"{{ {note}; }} >> {recorder.log}"))
+    return spec.evolve(hooks=Hooks(**{kind: (hook,)}))
+
+
+@pytest.mark.parametrize("kind", ["prestart", "create_runtime", "poststart", "poststop"])
+def test_runtime_hooks_run_in_the_callers_namespaces(lab: Lab, recorder: Recorder, kind: str) -> None:
+    with lab.start(where(document("true"), recorder, kind)):
+        pass
+    names = recorder.log.read_text().split()[:3]
+    assert names == [os.readlink(f"/proc/self/ns/{name}") for name in ("mnt", "net", "pid")]
+
+
+def test_create_container_hooks_run_in_the_containers_namespaces_on_the_hosts_files(
+    lab: Lab, recorder: Recorder
+) -> None:
+    with lab.create(where(document("true"), recorder, "create_container")) as container:
+        names = recorder.log.read_text().split()
+        assert names[:2] == [os.readlink(f"/proc/{container.pid}/ns/{name}") for name in ("mnt", "net")]
+        assert names[3] == str(lab.rootfs)
+
+
+def test_create_runtime_hooks_find_the_namespaces_and_the_cgroups_made(lab: Lab, recorder: Recorder) -> None:
+    """They configure networks and devices for a container that is not let go yet."""
+    script = "pid=$(sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p'); cat /proc/$pid/cgroup | head -n 1; readlink /proc/$pid/ns/net"
+    hook = Hook("/bin/sh", ("sh", "-c", f"{{ {script}; }} > {recorder.log}"))
+    with lab.create(document("true").evolve(hooks=Hooks(create_runtime=(hook,)))) as container:
+        cgroup, network = recorder.log.read_text().split()
+        assert cgroup.endswith(f"/{container.id}")
+        assert network == os.readlink(f"/proc/{container.pid}/ns/net")
+
+
+@pytest.mark.parametrize("kind", HOST_KINDS[:3])
+def test_they_run_once_without_a_mount_namespace_as_well(lab: Lab, recorder: Recorder, kind: str) -> None:
+    spec = document("true").evolve(
+        mounts=(),
+        root=document().root.evolve(readonly=False),
+        linux=linux(namespaces=namespaces("pid", "uts"), masked_paths=(), readonly_paths=()),
+        hooks=Hooks(**{kind: (recorder.hook("once"),)}),
+    )
+    with lab.start(spec):
+        assert recorder.names == ["once"]
+
+
+def test_they_run_with_a_user_namespace_as_well(lab: Lab, recorder: Recorder) -> None:
+    mappings = (IDMapping(0, 200000, 65536),)
+    types = namespaces("pid", "network", "ipc", "uts", "mount", "user")
+    members = linux(namespaces=types, uid_mappings=mappings, gid_mappings=mappings)
+    hooks = Hooks(prestart=(recorder.hook("prestart"),), poststop=(recorder.hook("poststop"),))
+    with lab.start(document("true").evolve(linux=members, hooks=hooks)):
+        pass
+    assert recorder.names == ["prestart", "poststop"]
+
+
+def test_a_hook_without_an_environment_has_the_callers(
+    lab: Lab, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OF_THE_CALLER", "yes")
+    hook = Hook("/bin/sh", ("sh", "-c", f"echo $OF_THE_CALLER >> {recorder.log}"))
+    lab.create(document("true").evolve(hooks=Hooks(prestart=(hook, hook.evolve(env=("A=b",)))))).delete()
+    assert recorder.log.read_text() == "yes\n\n"
+
+
+def test_a_start_container_hook_has_the_containers_environment(lab: Lab) -> None:
+    hook = Hook("/bin/sh", ("sh", "-c", "echo $TERM $X"))
+    spec = document("true").evolve(hooks=Hooks(start_container=(hook, hook.evolve(env=("X=own",)))))
+    assert lab.output(spec) == "xterm\nown\n"
+
+
+def test_the_arguments_are_passed_as_they_are(lab: Lab, recorder: Recorder) -> None:
+    hook = Hook("/bin/sh", ("other-name", "-c", f'echo "$0" "$1" >> {recorder.log}', "zero", "a  b"))
+    lab.create(document("true").evolve(hooks=Hooks(prestart=(hook,)))).delete()
+    assert recorder.log.read_text() == "zero a  b\n"
+
+
+@pytest.mark.parametrize("kind", HOST_KINDS[:4])
+def test_a_hook_need_not_read_its_input(lab: Lab, kind: str) -> None:
+    hooks = Hooks(**{kind: (Hook("/bin/true"),)})
+    with lab.start(document("true").evolve(hooks=hooks, annotations={"big": "x" * 200_000})):
+        pass
+
+
+@pytest.mark.parametrize("kind", HOST_KINDS[:3])
+def test_a_failing_hook_fails_create_and_poststop_still_runs(lab: Lab, recorder: Recorder, kind: str) -> None:
+    failing = recorder.hook("bad", "echo its last words; exit 7")
+    hooks = Hooks(**{kind: (recorder.hook("good"), failing, recorder.hook("never"))}).evolve(
+        poststop=(recorder.hook("poststop"),)
+    )
+    with pytest.raises(HookError) as caught:
+        lab.create(document("true").evolve(hooks=hooks))
+    assert (caught.value.hook, caught.value.path, caught.value.returncode) == (f"hooks.{NAMES[kind]}[1]", "/bin/sh", 7)
+    assert caught.value.output == "its last words\n"
+    assert recorder.names == ["good", "bad", "poststop"]
+    assert lab.remains() == []
+
+
+def test_a_failing_start_container_hook_fails_start_and_the_program_never_runs(lab: Lab, recorder: Recorder) -> None:
+    hooks = Hooks(
+        start_container=(Hook("/bin/sh", ("sh", "-c", "echo words; exit 3")),), poststop=(recorder.hook("poststop"),)
+    )
+    container = lab.create(shell("echo program").evolve(hooks=hooks), stdout=-1)
+    with pytest.raises(HookError) as caught:
+        container.start()
+    assert (caught.value.hook, caught.value.returncode) == ("hooks.startContainer[0]", 3)
+    assert said(container) == ""
+    assert recorder.names == ["poststop"]
+    assert lab.remains() == []
+
+
+def test_a_failing_poststart_hook_ends_the_container(lab: Lab, recorder: Recorder) -> None:
+    """config.md 1.3.0: the error stops it; earlier versions said to go on."""
+    hooks = Hooks(poststart=(Hook("/bin/false"),), poststop=(recorder.hook("poststop"),))
+    container = lab.create(document("sleep", "600").evolve(hooks=hooks))
+    with pytest.raises(HookError, match=r"hooks\.poststart\[0\]: /bin/false: exited with 1"):
+        container.start()
+    assert recorder.names == ["poststop"]
+    assert lab.remains() == []
+
+
+def test_a_failing_poststop_hook_is_no_error_and_the_others_run(lab: Lab, recorder: Recorder) -> None:
+    hooks = Hooks(poststop=(Hook("/bin/false"), Hook("/no/such/program"), recorder.hook("last")))
+    lab.create(document("true").evolve(hooks=hooks)).delete()
+    assert recorder.names == ["last"]
+    assert lab.remains() == []
+
+
+@pytest.mark.parametrize("kind", KINDS[:5])
+def test_a_hook_that_takes_too_long_is_killed(lab: Lab, kind: str) -> None:
+    hooks = Hooks(**{kind: (Hook("/bin/sleep", ("sleep", "600"), timeout=1),)})
+    began = time.monotonic()
+    with pytest.raises(HookError, match=r"hook ran past specified timeout of 1\.0s") as caught:
+        lab.start(document("true").evolve(hooks=hooks))
+    assert caught.value.hook == f"hooks.{NAMES[kind]}[0]"
+    assert time.monotonic() - began < SECONDS
+    assert lab.remains() == []
+
+
+@pytest.mark.parametrize("kind", KINDS[:5])
+def test_a_hook_that_is_not_there_is_an_error(lab: Lab, kind: str) -> None:
+    with pytest.raises((HookError, SetupError)) as caught:
+        lab.start(document("true").evolve(hooks=Hooks(**{kind: (Hook("/no/such/hook"),)})))
+    assert f"hooks.{NAMES[kind]}[0]" in str(caught.value)
+    assert "/no/such/hook" in str(caught.value)
+    assert lab.remains() == []
+
+
+@pytest.mark.parametrize("hook", [Hook("relative"), Hook("/bin/true", timeout=0), Hook("/bin/true", env=("NOEQUALS",))])
+def test_a_hook_against_the_rules_is_refused(lab: Lab, hook: Hook) -> None:
+    with pytest.raises(OCIError, match=r"hooks\.prestart\[0\]"):
+        lab.create(document("true").evolve(hooks=Hooks(prestart=(hook,))))
+
+
+def test_a_hook_sees_its_three_streams_only(lab: Lab, recorder: Recorder) -> None:
+    secret = os.open("/etc/hostname", os.O_RDONLY)
+    os.set_inheritable(secret, True)
+    listing = Hook("/bin/sh", ("sh", "-c", f"ls /proc/$$/fd >> {recorder.log}"))
+    try:
+        hooks = Hooks(prestart=(listing,), create_container=(listing,), poststart=(listing,))
+        with lab.start(document("true").evolve(hooks=hooks)):
+            pass
+    finally:
+        os.close(secret)
+    assert recorder.log.read_text().split() == ["0", "1", "2"] * 3
+
+
+def test_what_a_create_container_hook_mounts_is_seen_inside_alone(own_lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "given").write_text("by a hook\n")
+    target = own_lab.rootfs / "etc/given"
+    target.touch()
+    hook = Hook("/bin/mount", ("mount", "--bind", str(tmp_path / "given"), "etc/given"))
+    spec = document("cat", "/etc/given").evolve(hooks=Hooks(create_container=(hook,)))
+    assert own_lab.output(spec) == "by a hook\n"
+    assert target.read_text() == ""

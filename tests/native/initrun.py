@@ -1,0 +1,99 @@
+"""Run ocirt-init on any bytes, as ``launch`` would on a plan, and hear all that it says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+from ocirt._native import INIT, ffi, lib
+from ocirt.launch import receive
+from ocirt.plan import Plan
+from ocirt.plan.ops import CLONE_NEW, Op
+from ocirt.wire import HEADER, Event, Failed, encode
+
+SECONDS = 30
+"""Nothing here takes a tenth of one."""
+
+MOUNT_NAMESPACE = CLONE_NEW["mount"]
+
+
+@frozen
+class Outcome:
+    """What a run came to."""
+
+    events: tuple[Event, ...]
+    returncode: int
+
+    @property
+    def failure(self) -> Failed | None:
+        return next((event for event in self.events if isinstance(event, Failed)), None)
+
+    @property
+    def succeeded(self) -> bool:
+        return self.failure is None and self.returncode == 0
+
+
+def run(*operations: Op, slots: Sequence[int] = (), namespaces: int = 0, program: Path = INIT) -> Outcome:
+    """Run these operations, none of which is Exec; their mounts go with the mount namespace."""
+    return run_bytes(encode(Plan(operations)).bytes(), slots=slots, namespaces=namespaces, program=program)
+
+
+def run_bytes(
+    plan: bytes, *, slots: Sequence[int] = (), namespaces: int = 0, program: Path = INIT, answers: int = 0
+) -> Outcome:
+    """Run whatever this is; a Sync is answered ``answers`` times in advance."""
+    with contextlib.ExitStack() as stack:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        stack.enter_context(ours)
+        ours.settimeout(SECONDS)
+        null = _opened(os.open("/dev/null", os.O_RDWR), stack)
+        described = _opened(os.memfd_create("plan"), stack)
+        os.write(described, plan)
+        executable = _opened(os.open(program, os.O_RDONLY | os.O_CLOEXEC), stack)
+        for _ in range(answers):
+            ours.send(b"g")
+        pid = _spawn(executable, [null, null, null, theirs.fileno(), described, *slots], namespaces)
+        theirs.close()
+        events = tuple(_events(ours))
+    _, status = os.waitpid(pid, 0)
+    return Outcome(events, os.waitstatus_to_exitcode(status))
+
+
+def _spawn(executable: int, descriptors: Sequence[int], namespaces: int) -> int:
+    fds = ffi.new("int[]", list(descriptors))
+    pid, pidfd = ffi.new("int *"), ffi.new("int *")
+    error = lib.ocirt_spawn(executable, fds, len(fds), namespaces, -1, pid, pidfd)
+    assert error == 0, os.strerror(error)
+    os.close(pidfd[0])
+    return int(pid[0])
+
+
+def _opened(fd: int, stack: contextlib.ExitStack) -> int:
+    stack.callback(os.close, fd)
+    return fd
+
+
+def _events(channel: socket.socket) -> Iterator[Event]:
+    while (event := receive(channel)) is not None:
+        yield event
+
+
+def plan_bytes(
+    operations: Sequence[bytes] = (),
+    numbers: Sequence[int] = (),
+    strings: Sequence[int] = (),
+    text: bytes = b"\0",
+    *,
+    passed: int = 0,
+) -> bytes:
+    """A plan with a header that is right, whatever it is a plan of."""
+    tables = b"".join(operations) + struct.pack(f"={len(numbers)}Q", *numbers) + struct.pack(f"={len(strings)}I", *strings)
+    size = HEADER.size + len(tables) + len(text)
+    counts = (len(operations), len(numbers), len(strings), len(text), passed)
+    return HEADER.pack(lib.WIRE_MAGIC, lib.WIRE_VERSION, size, *counts) + tables + text

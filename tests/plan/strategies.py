@@ -1,0 +1,176 @@
+"""Hypothesis strategies for what a plan is made from besides the configuration, and for the three together."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hypothesis import strategies as st
+
+from ocirt.cgroups.mounts import CgroupMountEntry
+from ocirt.host import Host
+from ocirt.plan import Site
+from ocirt.spec import IDMapping, Linux, Mount, Namespace, Process, Spec
+from tests.strategies import paths, processes, specs
+
+ORDINARY = 1000
+"""The uid and gid of ordinary users here."""
+
+SUBORDINATE = range(100_000, 165_536)
+
+
+def roots() -> st.SearchStrategy[Host]:
+    """Root of a machine or of a user namespace, with all capabilities or just enough."""
+    return st.builds(
+        Host,
+        capabilities=st.sampled_from(((1 << 41) - 1, 1 << 21, 0xA80425FB | 1 << 21)),
+        last_capability=st.sampled_from((38, 40)),
+        in_user_namespace=st.booleans(),
+    )
+
+
+def ordinary_users() -> st.SearchStrategy[Host]:
+    """An ordinary user, with subordinate IDs or with none."""
+    alone = Host(euid=ORDINARY, egid=ORDINARY, privileged=False, capabilities=0)
+    granted = Host(
+        euid=ORDINARY,
+        egid=ORDINARY,
+        privileged=False,
+        capabilities=0,
+        subordinate_uids=(SUBORDINATE,),
+        subordinate_gids=(SUBORDINATE,),
+        has_newuidmap=True,
+    )
+    return st.sampled_from((alone, granted))
+
+
+def hosts() -> st.SearchStrategy[Host]:
+    return roots() | ordinary_users()
+
+
+CGROUP_MOUNTS = (
+    (),
+    (CgroupMountEntry("", "cgroup2", (), "/sys/fs/cgroup/ocirt/c", ()),),
+    (
+        CgroupMountEntry("memory", "cgroup", ("memory",), "/sys/fs/cgroup/memory/ocirt/c", ()),
+        CgroupMountEntry(
+            "cpu,cpuacct", "cgroup", ("cpu", "cpuacct"), "/sys/fs/cgroup/cpu,cpuacct/ocirt/c", ("cpu", "cpuacct")
+        ),
+        CgroupMountEntry("unified", "cgroup2", (), "/sys/fs/cgroup/unified/ocirt/c", ()),
+    ),
+)
+
+
+def sites() -> st.SearchStrategy[Site]:
+    """Places on a host of any cgroup layout."""
+    return st.builds(
+        Site,
+        container_id=st.just("c"),
+        bundle=st.just("/bundle"),
+        rootfs=paths(),
+        scratch=st.none() | st.just("/run/ocirt/c/scratch"),
+        streams=st.integers(0, 7),
+        shown=st.sampled_from(((), ("bin", "usr"))),
+        joins_cgroups=st.booleans(),
+        cgroup_mounts=st.sampled_from(CGROUP_MOUNTS),
+        own_cgroup=st.booleans(),
+    )
+
+
+class Case(NamedTuple):
+    """What ``plan_create`` takes."""
+
+    document: Spec
+    host: Host
+    site: Site
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """A valid configuration, any host and any site: not every one of them can be honoured."""
+    return Case(draw(specs()), draw(hosts()), draw(sites()))
+
+
+@st.composite
+def honoured(draw: st.DrawFn) -> Case:
+    """A configuration that the host can honour: it is drawn with all of OCI in it, and what must not be is taken out."""
+    host = draw(hosts())
+    document = without_the_unsupported(draw(specs()), mounts=draw(st.integers(0, 3)) > 0)
+    document = for_ordinary_user(document, host) if not host.privileged else with_mapped_user(document)
+    return Case(document, host, draw(sites()))
+
+
+def without_the_unsupported(document: Spec, *, mounts: bool) -> Spec:
+    """Without what this version leaves to the next; with a mount namespace, or without all that needs one."""
+    linux = document.linux or Linux()
+    if linux.resources is not None:
+        resources = linux.resources.evolve(memory=None, cpu=None, pids=None, unified={})
+        linux = linux.evolve(resources=resources)
+    document = document.evolve(
+        linux=linux.evolve(seccomp=None), mounts=tuple(map(_without_id_mappings, document.mounts))
+    )
+    if not mounts:
+        return without_mounts(document)
+    if any(namespace.type == "mount" for namespace in linux.namespaces):
+        return document
+    namespaces = (*linux.namespaces, Namespace("mount"))
+    return document.evolve(linux=linux.evolve(seccomp=None, namespaces=namespaces))
+
+
+def _without_id_mappings(mount: Mount) -> Mount:
+    options = tuple(option for option in mount.options if option not in ("idmap", "ridmap", "tmpcopyup"))
+    return mount.evolve(options=options, uid_mappings=(), gid_mappings=())
+
+
+def without_mounts(document: Spec) -> Spec:
+    """In the caller's own mount namespace."""
+    linux = document.linux or Linux()
+    process = document.process
+    return document.evolve(
+        root=document.root.evolve(readonly=False),
+        mounts=(),
+        process=process and process.evolve(terminal=False, console_size=None),
+        linux=linux.evolve(
+            namespaces=tuple(namespace for namespace in linux.namespaces if namespace.type != "mount"),
+            devices=(),
+            masked_paths=(),
+            readonly_paths=(),
+            rootfs_propagation=None,
+        ),
+    )
+
+
+def with_mapped_user(document: Spec) -> Spec:
+    """Where a user namespace is created, the process is its root, and root is mapped."""
+    linux = document.linux
+    if linux is None or not linux.uid_mappings:
+        return document
+    everyone = (IDMapping(0, 200_000, 65_536),)
+    linux = linux.evolve(uid_mappings=everyone, gid_mappings=everyone)
+    return _as(document.evolve(linux=linux), 0, ())
+
+
+def for_ordinary_user(document: Spec, host: Host) -> Spec:
+    """The same in a user namespace of the user's own, with the mappings that are to be had."""
+    linux = document.linux or Linux()
+    others = tuple(namespace for namespace in linux.namespaces if namespace.type != "user")
+    mappings = (IDMapping(0, ORDINARY, 1),)
+    if host.has_newuidmap:
+        mappings = (*mappings, IDMapping(1, SUBORDINATE.start, len(SUBORDINATE)))
+    linux = linux.evolve(namespaces=(*others, Namespace("user")), uid_mappings=mappings, gid_mappings=mappings)
+    return _as(document.evolve(linux=linux), 0, ())
+
+
+def _as(document: Spec, uid: int, groups: tuple[int, ...]) -> Spec:
+    process = document.process
+    if process is None:
+        return document
+    return document.evolve(process=process.evolve(user=process.user.evolve(uid=uid, gid=uid, additional_gids=groups)))
+
+
+@st.composite
+def executions(draw: st.DrawFn) -> tuple[Process, Case]:
+    """One more process, and the container that it runs in."""
+    case = draw(honoured())
+    process = draw(processes())
+    user = process.user.evolve(uid=0, gid=0, additional_gids=())
+    return process.evolve(user=user), case

@@ -1,0 +1,340 @@
+"""The order of things: laws of ``plan_create`` and ``plan_exec`` that other runtimes keep as comments.
+
+Each holds for every configuration that can be honoured, on every host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from hypothesis import given, settings
+
+from ocirt.errors import UnsupportedError
+from ocirt.plan import Plan, plan_create, plan_exec, plan_start
+from ocirt.plan import ops as o
+from ocirt.plan import tree_ops as t
+from ocirt.plan.ops import Op, Purpose
+from ocirt.spec import Process
+from tests.plan.paths import ABSENT, is_known, look_up
+from tests.plan.strategies import Case, cases, executions, honoured
+
+T = TypeVar("T", bound=Op)
+
+# Drawing a configuration takes longer than planning it: so many examples a law, and many laws.
+law = settings(max_examples=30)
+
+MOUNTS = (t.AttachRootfs, t.OverlayRootfs, t.MountFilesystem, t.BindMount)
+"""What adds a mount that config.json names."""
+
+CHANGES_TREE = (*MOUNTS, t.MaskPath, t.ReadonlyPath, t.MakeDevice, t.MakeSymlink, t.SetMountAttributes, t.OpenTree)
+
+NEEDS_ROOT = (
+    *CHANGES_TREE,
+    *(t.PivotRoot, t.ChangeRoot, t.SetPropagation, t.OpenTerminal, t.MakeDirectory),
+    *(o.JoinNamespaces, o.JoinProcess, o.Unshare, o.Clone, o.BecomeRoot),
+    *(o.WriteProc, o.SetHostname, o.SetDomainname, o.LoopbackUp, o.SetRlimits, o.DropBounding, o.PrepareStdio),
+)
+"""What an ordinary user in the container could not do, or only wrongly."""
+
+SWITCHES = (t.PivotRoot, t.ChangeRoot)
+
+
+def places(plan: Plan, *kinds: type[Op]) -> list[int]:
+    """Where in the plan there are operations of these kinds."""
+    return [index for index, op in enumerate(plan.ops) if isinstance(op, kinds)]
+
+
+def syncs(plan: Plan, purpose: Purpose) -> list[int]:
+    return [index for index, op in enumerate(plan.ops) if op == o.Sync(purpose, origin=op.origin)]
+
+
+def of_kind(plan: Plan, kind: type[T]) -> list[T]:
+    return [op for op in plan.ops if isinstance(op, kind)]
+
+
+def precede(first: Sequence[int], second: Sequence[int]) -> bool:
+    return not first or not second or max(first) < min(second)
+
+
+@law
+@given(honoured())
+def test_what_is_supported_is_planned(case: Case) -> None:
+    assert plan_create(*case).ops
+
+
+@law
+@given(cases())
+def test_what_is_not_supported_is_refused_by_its_path(case: Case) -> None:
+    try:
+        plan_create(*case)
+    except UnsupportedError as error:
+        assert error.origin == "host" or is_path_of(case, error.origin)
+
+
+@law
+@given(honoured())
+def test_the_same_input_gives_the_same_plan(case: Case) -> None:
+    assert plan_create(*case) == plan_create(*case)
+
+
+@law
+@given(honoured())
+def test_no_mount_follows_the_switch_of_roots(case: Case) -> None:
+    plan = plan_create(*case)
+    assert precede(places(plan, *CHANGES_TREE), places(plan, *SWITCHES))
+
+
+@law
+@given(honoured())
+def test_roots_are_switched_once(case: Case) -> None:
+    assert len(places(plan_create(*case), *SWITCHES)) == 1
+
+
+@law
+@given(honoured())
+def test_a_container_with_mounts_of_its_own_pivots(case: Case) -> None:
+    linux = case.document.linux
+    assert linux is not None
+    own = any(namespace.type == "mount" and not namespace.path for namespace in linux.namespaces)
+    assert bool(places(plan_create(*case), t.PivotRoot)) is own
+
+
+@law
+@given(honoured())
+def test_host_mounts_are_cut_off_before_anything_is_mounted(case: Case) -> None:
+    plan = plan_create(*case)
+    if mounts := places(plan, *MOUNTS):
+        assert min(places(plan, t.SetPropagation)) < min(mounts)
+
+
+@law
+@given(honoured())
+def test_masks_and_read_only_paths_follow_every_mount(case: Case) -> None:
+    plan = plan_create(*case)
+    assert precede(places(plan, *MOUNTS, t.MakeDevice, t.MakeSymlink), places(plan, t.MaskPath, t.ReadonlyPath))
+
+
+@law
+@given(honoured())
+def test_the_rootfs_turns_read_only_when_nothing_is_left_to_be_made_in_it(case: Case) -> None:
+    plan = plan_create(*case)
+    turns = [index for index, op in enumerate(plan.ops) if op.origin == "root.readonly"]
+    assert precede(places(plan, *MOUNTS, t.MakeDevice, t.MakeSymlink, t.MakeDirectory), turns)
+
+
+@law
+@given(honoured())
+def test_mounts_keep_the_order_of_the_configuration(case: Case) -> None:
+    origins = [op.origin for op in plan_create(*case).ops if isinstance(op, (t.MountFilesystem, t.BindMount))]
+    numbers = [int(origin.split("[")[1].split("]")[0]) for origin in origins if origin.startswith("mounts[")]
+    assert numbers == sorted(numbers)
+
+
+@law
+@given(honoured())
+def test_nothing_needs_root_once_the_user_is_set(case: Case) -> None:
+    plan = plan_create(*case)
+    assert precede(places(plan, *NEEDS_ROOT), places(plan, o.SetUser))
+
+
+@law
+@given(honoured())
+def test_ids_are_mapped_before_anybody_has_one(case: Case) -> None:
+    plan = plan_create(*case)
+    mapped = syncs(plan, Purpose.ID_MAPS)
+    assert precede(mapped, places(plan, o.BecomeRoot, o.SetUser, o.PrepareStdio, *CHANGES_TREE[:-1]))
+    assert len(mapped) == sum(op.flags >> 28 & 1 for op in of_kind(plan, o.Clone))
+
+
+@law
+@given(honoured())
+def test_host_trees_are_taken_before_the_user_namespace_is_entered(case: Case) -> None:
+    plan = plan_create(*case)
+    inside = [*places(plan, o.JoinNamespaces), *syncs(plan, Purpose.ID_MAPS)]
+    assert precede(places(plan, t.OpenTree), inside)
+
+
+@law
+@given(honoured())
+def test_a_slot_is_filled_before_it_is_used(case: Case) -> None:
+    plan = plan_create(*case)
+    filled = set(range(len(plan.descriptors)))
+    for op in plan.ops:
+        if isinstance(op, t.OpenTree):
+            filled.add(op.fd)
+        assert {fd for fd in slots(op) if fd != o.NO_FD} <= filled
+
+
+def slots(op: Op) -> tuple[int, ...]:
+    match op:
+        case o.JoinNamespaces(pairs):
+            return tuple(fd for _, fd in pairs)
+        case o.JoinProcess(fd) | o.AwaitStart(fd) | t.ChangeRoot(fd):
+            return (fd,)
+        case t.BindMount() | t.AttachRootfs():
+            return (op.fd,)
+    return ()
+
+
+@law
+@given(honoured())
+def test_privileges_go_in_the_one_order_that_the_kernel_allows(case: Case) -> None:
+    plan = plan_create(*case)
+    if case.document.process is None:
+        return
+    steps = places(plan, o.DropBounding, o.SetUser, o.SetCapabilities, o.FindProgram)
+    assert [type(plan.ops[step]) for step in steps] == [o.DropBounding, o.SetUser, o.SetCapabilities, o.FindProgram]
+    assert precede(places(plan, o.SetNoNewPrivileges), places(plan, o.SetUser))
+
+
+@law
+@given(honoured())
+def test_the_working_directory_is_tried_as_root_and_then_as_the_user(case: Case) -> None:
+    plan = plan_create(*case)
+    if case.document.process is None:
+        return
+    first, second = places(plan, o.ChangeDirectory)
+    (user,) = places(plan, o.SetUser)
+    assert first < user < second
+    assert [op.again for op in of_kind(plan, o.ChangeDirectory)] == [False, True]
+
+
+@law
+@given(honoured())
+def test_no_new_privileges_is_set_if_and_only_if_asked_for(case: Case) -> None:
+    process = case.document.process
+    asked = process is not None and process.no_new_privileges
+    assert bool(places(plan_create(*case), o.SetNoNewPrivileges)) is asked
+
+
+@law
+@given(honoured())
+def test_cgroups_are_joined_before_their_namespace_and_before_any_hook(case: Case) -> None:
+    plan = plan_create(*case)
+    joined = syncs(plan, Purpose.CGROUPS)
+    assert len(joined) == case.site.joins_cgroups
+    unshared = [place for place, op in enumerate(plan.ops) if isinstance(op, o.Unshare) and op.flags == 0x2000000]
+    assert precede(joined, [*unshared, *syncs(plan, Purpose.HOOKS), *places(plan, o.RunHook)])
+    shows = [place for place, op in enumerate(plan.ops) if isinstance(op, t.MountFilesystem) and "cgroup" in op.type]
+    assert precede([*joined, *unshared], shows)
+
+
+@law
+@given(honoured())
+def test_hooks_run_at_their_points(case: Case) -> None:
+    plan = plan_create(*case)
+    hooks = case.document.hooks
+    expected = []
+    if hooks is not None and (hooks.prestart or hooks.create_runtime):
+        expected.append("host")
+    if hooks is not None:
+        expected += [f"hooks.createContainer[{index}]" for index in range(len(hooks.create_container))]
+    expected += ["switch", "created", "start"]
+    if hooks is not None:
+        expected += [f"hooks.startContainer[{index}]" for index in range(len(hooks.start_container))]
+    assert [name for name in map(milestone, plan.ops) if name] == expected
+
+
+def milestone(op: Op) -> str:
+    match op:
+        case o.Sync(Purpose.HOOKS):
+            return "host"
+        case o.Sync(Purpose.CREATED):
+            return "created"
+        case t.PivotRoot() | t.ChangeRoot():
+            return "switch"
+        case o.AwaitStart():
+            return "start"
+        case o.RunHook():
+            return op.origin
+    return ""
+
+
+@law
+@given(honoured())
+def test_hooks_of_the_host_see_every_mount_and_device(case: Case) -> None:
+    plan = plan_create(*case)
+    before = places(plan, *MOUNTS, t.MakeDevice, t.MakeSymlink)
+    hooks = [place for place in places(plan, o.RunHook) if not inside(plan.ops[place])]
+    assert precede(before, [*syncs(plan, Purpose.HOOKS), *hooks])
+
+
+def inside(op: Op) -> bool:
+    return isinstance(op, o.RunHook) and op.inside
+
+
+@law
+@given(honoured())
+def test_everything_but_start_container_is_done_when_the_container_is_created(case: Case) -> None:
+    plan = plan_create(*case)
+    (created,) = syncs(plan, Purpose.CREATED)
+    hooks = case.document.hooks
+    after: list[type[Op]] = [o.AwaitStart, *([o.RunHook] * len(hooks.start_container) if hooks else [])]
+    if case.document.process is not None:
+        after.append(o.Exec)
+    assert [type(op) for op in plan.ops[created + 1 :]] == after
+
+
+@law
+@given(honoured())
+def test_exec_is_last_and_once_if_there_is_a_process(case: Case) -> None:
+    plan = plan_create(*case)
+    assert places(plan, o.Exec) == ([len(plan.ops) - 1] if case.document.process is not None else [])
+
+
+@law
+@given(honoured())
+def test_what_start_does_is_the_end_of_what_create_planned(case: Case) -> None:
+    after = plan_start(*case).ops
+    assert plan_create(*case).ops[-len(after) :] == after if after else True
+
+
+@law
+@given(honoured())
+def test_the_program_is_looked_up_as_the_user_before_anybody_is_told_of_success(case: Case) -> None:
+    plan = plan_create(*case)
+    assert precede(places(plan, o.SetCapabilities), places(plan, o.FindProgram))
+    assert precede(places(plan, o.FindProgram), syncs(plan, Purpose.CREATED))
+
+
+@law
+@given(honoured())
+def test_every_origin_is_a_member_of_the_configuration(case: Case) -> None:
+    for op in plan_create(*case).ops:
+        assert all(is_path_of(case, origin) for origin in (op.origin, *op.origins)), op
+
+
+def is_path_of(case: Case, origin: str) -> bool:
+    """It is there; or its absence is what asked, by the default that the specification or ocirt gives it."""
+    return origin == "-" or look_up(case.document.to_json(), origin) is not ABSENT or is_known(origin)
+
+
+@law
+@given(executions())
+def test_exec_enters_before_it_becomes_the_user_and_ends_in_the_program(execution: tuple[Process, Case]) -> None:
+    program, case = execution
+    plan = plan_exec(program, *case)
+    assert precede(places(plan, *NEEDS_ROOT), places(plan, o.SetUser))
+    assert precede(syncs(plan, Purpose.CGROUPS), places(plan, o.JoinProcess))
+    assert precede(places(plan, o.JoinProcess), places(plan, o.Clone))
+    assert places(plan, o.Exec) == [len(plan.ops) - 1]
+
+
+@law
+@given(executions())
+def test_exec_makes_nothing_new_in_the_container(execution: tuple[Process, Case]) -> None:
+    program, case = execution
+    plan = plan_exec(program, *case)
+    assert not places(plan, *CHANGES_TREE, t.PivotRoot, o.Unshare, o.RunHook, o.AwaitStart)
+    assert [op.flags for op in of_kind(plan, o.Clone)] == [0]
+
+
+@law
+@given(executions())
+def test_exec_joins_all_namespaces_that_the_container_has(execution: tuple[Process, Case]) -> None:
+    program, case = execution
+    linux = case.document.linux
+    assert linux is not None
+    wanted = sum(o.CLONE_NEW[namespace.type] for namespace in linux.namespaces)
+    assert sum(op.flags for op in of_kind(plan_exec(program, *case), o.JoinProcess)) == wanted
