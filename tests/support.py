@@ -136,7 +136,12 @@ class Lab:
     def start(self, spec: Spec, *, stdin: Stream = subprocess.DEVNULL, stdout: Stream = PIPE) -> Container:
         """A running container; its output is a pipe."""
         container = self.create(spec, stdin=stdin, stdout=stdout, stderr=STDOUT)
-        container.start()
+        try:
+            container.start()
+        except BaseException:
+            if container.process is not None:
+                container.process.close()
+            raise
         return container
 
     def output(self, spec: Spec) -> str:

@@ -62,7 +62,9 @@ def parse(frame: bytes) -> list[tuple[int, list[int], list[bytes]]]:
     found = []
     for place in range(operations):
         code, count, string_count, first, first_string, _ = struct.unpack_from("=6I", frame, 32 + 24 * place)
-        own = [letters[start : letters.index(b"\0", start)] for start in offset[first_string : first_string + string_count]]
+        own = [
+            letters[start : letters.index(b"\0", start)] for start in offset[first_string : first_string + string_count]
+        ]
         found.append((code, list(number[first : first + count]), own))
     return found
 

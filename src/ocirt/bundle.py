@@ -33,7 +33,9 @@ class Bundle:
         return cls(path, Spec.load(Path(path) / "config.json"))
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], *, rootfs: str | os.PathLike[str], spec: Spec | None = None) -> Bundle:
+    def create(
+        cls, path: str | os.PathLike[str], *, rootfs: str | os.PathLike[str], spec: Spec | None = None
+    ) -> Bundle:
         """Make a bundle of a root filesystem: a directory that holds one, or is one.
 
         ``spec`` defaults to ``Spec.default()``; its ``root.path`` becomes ``rootfs``. ``path`` is created if missing.

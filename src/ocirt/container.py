@@ -6,7 +6,7 @@ import contextlib
 import os
 import select
 import signal
-
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, cast
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final, Self, cast
 from ocirt import hooks
 from ocirt.bundle import Bundle
 from ocirt.creation import create, describe
-from ocirt.preparation import CgroupManager, Request
 from ocirt.errors import ExitStatusUnknown, HookError, OCIError, StateError
-from ocirt.process import Process
+from ocirt.preparation import CgroupManager, Request
+from ocirt.process import Process, reap_ended
 from ocirt.spec import Spec
 from ocirt.state import INTENT, Record, StateDirectory, StateStore, Status, locked, open_init
 from ocirt.streams import Stream, opened
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from ocirt.execution import Plans
     from ocirt.spec import JSON, User
     from ocirt.spec import Process as ProcessSpec
+
+REAP_MILLISECONDS: Final = 5
+"""How soon delete looks whether it has to reap something first."""
 
 KILL_SECONDS: Final = 10.0
 """How long delete waits for what it has killed, as runc."""
@@ -93,7 +96,9 @@ class Container:
         :raises SpecError, UnsupportedError, BundleError, SetupError, HookError, ExistsError: nothing is left then.
         """
         loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-        return cls._create(Request(id, loaded, cgroup_manager), StateStore(root), stdin, stdout, stderr, die_with_parent)
+        return cls._create(
+            Request(id, loaded, cgroup_manager), StateStore(root), stdin, stdout, stderr, die_with_parent
+        )
 
     @classmethod
     def _create(
@@ -223,9 +228,9 @@ class Container:
             raise StateError(self.id, Status.STOPPED, "kill", "container not running") from None
         finally:
             os.close(pidfd)
-        if number == signal.SIGKILL and not self._has_pid_namespace():
-            record.cgroup.kill()
-        elif number == signal.SIGKILL and record.cgroup.frozen():
+        if (number == signal.SIGKILL and not self._has_pid_namespace()) or (
+            number == signal.SIGKILL and record.cgroup.frozen()
+        ):
             record.cgroup.kill()
 
     def _has_pid_namespace(self) -> bool:
@@ -315,7 +320,7 @@ class Container:
         with self._store.open(self.id, "exec") as directory:
             record = self._read(directory)
             self._check("exec", directory, record)
-        assert record is not None  # noqa: S101  # neither creating nor stopped
+        assert record is not None  # neither creating nor stopped
         program = (
             args
             if isinstance(args, ProcessSpec)
@@ -410,7 +415,12 @@ def _kill_init(record: Record, seconds: float) -> bool:
         waiter.register(pidfd, select.POLLIN)
         if record.cgroup.frozen():
             record.cgroup.kill()
-        return bool(waiter.poll(seconds * 1000))
+        deadline = time.monotonic() + seconds
+        while not waiter.poll(REAP_MILLISECONDS if seconds else 0):
+            if time.monotonic() >= deadline:
+                return False
+            reap_ended()
+        return True
     finally:
         os.close(pidfd)
 

@@ -7,6 +7,7 @@ process or a later ``delete`` can take it back.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import resource
@@ -16,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from attrs import define, field
 
 from ocirt import hooks, idmap
-from ocirt.errors import HookError, OCIError, SetupError, SpecError, UnsupportedError
+from ocirt.errors import HookError, SetupError, SpecError, UnsupportedError
 from ocirt.launch import Launch, launch
 from ocirt.plan.context import Descriptor, InitPidfd, NamespaceFile, RootDirectory, StartSocket
 from ocirt.plan.ops import CLONE_NEW, Purpose
@@ -86,7 +87,7 @@ class Creation:
             self.document.annotations,
             self.prepared.cgroup(request.container_id),
         )
-        self.directory.intend(self.record, request.bundle._config)  # noqa: SLF001  # as with its preparation
+        self.directory.intend(self.record, request.bundle._config)  # as with its preparation
         if request.throw_away_layer:
             os.mkdir(SCRATCH, 0o700, dir_fd=self.directory.fd)
         self.directory.listen(self.listener)
@@ -106,7 +107,7 @@ class Creation:
         self.undo.callback(self.record.cgroup.remove, kill=True)
 
     def _keep_pace(self, launched: Launch) -> None:
-        """The host's part of what init does not ask for: it is busy meanwhile, and is to be kept waiting for nothing."""
+        """The host's part of what init does not ask for: it is busy meanwhile, and should not have to wait."""
         cgroup = None if self.prepared.born_in_cgroup else self.prepared.placement
         if not self.prepared.born_in_cgroup:
             self._record()
@@ -115,9 +116,17 @@ class Creation:
             self._make_cgroup()
             launched.done(Purpose.CGROUPS)
             self.record.cgroup.allow_devices(self.prepared.device_writes)
-            self.record.cgroup.join(launched.pid)
+            self._join_cgroup(launched.pid)
             launched.done(Purpose.JOINED)
         self._identify(launched.pid)
+
+    def _join_cgroup(self, pid: int) -> None:
+        """Unless init has failed already, and was reaped by whoever ignores SIGCHLD: why, it tells in a moment."""
+        try:
+            self.record.cgroup.join(pid)
+        except SetupError as error:
+            if error.errno != errno.ESRCH:
+                raise
 
     def _launch(self) -> Launch:
         prepared = self.prepared.launch
@@ -254,9 +263,7 @@ def _open_namespace(wanted: NamespaceFile, stack: contextlib.ExitStack) -> int:
             wanted.origin, "JoinNamespaces", "ioctl(NS_GET_NSTYPE)", error.errno or 0, wanted.path, "no namespace file"
         ) from error
     if type_ != CLONE_NEW[wanted.type]:
-        raise SetupError(
-            wanted.origin, "JoinNamespaces", "", 0, f"{wanted.path} is not a {wanted.type} namespace"
-        )
+        raise SetupError(wanted.origin, "JoinNamespaces", "", 0, f"{wanted.path} is not a {wanted.type} namespace")
     return fd
 
 
@@ -271,9 +278,9 @@ def describe(record: Record, status: Status) -> Mapping[str, object]:
 
 def set_rlimit(pid: int, number: int, soft: int, hard: int, origin: str) -> None:
     """prlimit(2), where 2**64-1 is infinity."""
-    limits = tuple(-1 if value == 2**64 - 1 else value for value in (soft, hard))
+    infinity = 2**64 - 1
     try:
-        resource.prlimit(pid, number, limits)
+        resource.prlimit(pid, number, (-1 if soft == infinity else soft, -1 if hard == infinity else hard))
     except (OSError, ValueError) as error:
         number_of_error = error.errno or 0 if isinstance(error, OSError) else 1
         raise SetupError(

@@ -122,9 +122,7 @@ class SetupError(OCIError):
     system call (or step) and ``errno`` its error; ``detail`` is what the failing side added, ``hint`` the remedy.
     """
 
-    def __init__(
-        self, origin: str, operation: str, call: str, errno: int, detail: str = "", hint: str = ""
-    ) -> None:
+    def __init__(self, origin: str, operation: str, call: str, errno: int, detail: str = "", hint: str = "") -> None:
         super().__init__(origin, operation, call, errno, detail, hint)
         self.origin = origin
         self.operation = operation

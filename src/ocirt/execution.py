@@ -16,13 +16,12 @@ from ocirt.host import Host
 from ocirt.launch import Launch, Prepared, launch
 from ocirt.plan import Site, plan_exec
 from ocirt.plan.ops import Purpose
-from ocirt.process import Process, Terminal, reap_abandoned
+from ocirt.process import Process, Terminal, executed, reap_abandoned
 from ocirt.spec import Capabilities, ConsoleSize, Spec, User
 from ocirt.spec import Process as ProcessSpec
 from ocirt.state import Record, open_init
 from ocirt.streams import Streams
 from ocirt.wire import SyncRequested, TerminalOpened
-
 
 Plans = dict[tuple[ProcessSpec, int], Prepared]
 """By program and by which of its streams are ours."""
@@ -152,7 +151,7 @@ class Execution:
                     launched.go()
 
     def _process(self, launched: Launch) -> Process:
-        process = Process(self.program.args, launched.pid, launched.pidfd)
+        process = executed(Process(self.program.args, launched.pid, launched.pidfd))
         process.terminal = self.terminal
         self.streams.give_to(process)
         return process

@@ -66,7 +66,7 @@ class Prepared:
 def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
     """:raises SpecError, UnsupportedError, SetupError: nothing has been made yet."""
     bundle, host = request.bundle, Host.probe()
-    rootfs = bundle._rootfs()  # noqa: SLF001  # a bundle and its preparation are one thing in two files
+    rootfs = bundle._rootfs()  # a bundle and its preparation are one thing in two files
     needs_cgroups = request.cgroup_manager != "disabled" or any(
         mount.type in ("cgroup", "cgroup2") for mount in bundle.spec.mounts
     )
@@ -76,20 +76,22 @@ def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
     container_id = ID_MARK if reusable else request.container_id
     scratch = f"{store.root}/{container_id}/{SCRATCH}" if request.throw_away_layer else None
     key = (request.cgroup_manager, ours, scratch, rootfs, request.shown)
-    known = bundle._prepared.get(key)  # noqa: SLF001
+    known = bundle._prepared.get(key)
     if known is not None and known.host is host and known.here is here:
         return known
     site = Site(container_id, str(bundle.path), rootfs, scratch, ours, shown=request.shown)
     prepared = _prepare(request, host, here, site)
     if reusable:
-        bundle._prepared[key] = prepared  # noqa: SLF001
+        bundle._prepared[key] = prepared
     return prepared
 
 
 def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Prepared:
     document = request.bundle.spec
     linux = document.linux or Linux()
-    placement, writes, cgroup = None, (), files.Cgroup()
+    placement: choice.Placement | None = None
+    writes: tuple[DeviceWrite, ...] = ()
+    cgroup = files.Cgroup()
     if here is not None and request.cgroup_manager != "disabled":
         rules = linux.resources.devices if linux.resources else ()
         devices.check_supported(here.layout, rules, rootless=host.rootless)

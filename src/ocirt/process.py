@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-
 import os
 import select
 import selectors
@@ -17,6 +16,7 @@ import struct
 import subprocess
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import IO, Final, Self
@@ -37,6 +37,12 @@ STATUS_TRIES: Final = 200
 
 DRAIN_SECONDS: Final = 0.2
 """How long the output of a killed process is read on, where something it left behind holds the pipe open."""
+
+REAP_SECONDS: Final = 0.25
+"""How often a wait looks after the other processes of this caller; see ``reap_ended``."""
+
+_executed: weakref.WeakSet[Process] = weakref.WeakSet()
+_executed_lock = threading.Lock()
 
 _abandoned: list[int] = []
 """pidfds of processes whose object is gone; reaped when the next one starts, as subprocess does."""
@@ -133,11 +139,19 @@ class Process:
         return self._collect()
 
     def _ended(self, timeout: float | None) -> bool:
+        """Wait for it; and whatever else the kernel waits for then."""
         if self.returncode is not None:
             return True
         waiter = select.poll()
         waiter.register(self._pidfd, select.POLLIN)
-        return bool(waiter.poll(None if timeout is None else max(0, timeout) * 1000))
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = REAP_SECONDS if deadline is None else max(0, min(REAP_SECONDS, deadline - time.monotonic()))
+            if waiter.poll(left * 1000):
+                return True
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            reap_ended()
 
     def _collect(self) -> int:
         """Take the status: from wait, or where another waiter was quicker, from what the kernel remembers."""
@@ -222,7 +236,7 @@ class Process:
 
     def _feed(self, selector: selectors.BaseSelector, data: memoryview) -> memoryview:
         stdin = self.stdin
-        assert stdin is not None  # noqa: S101  # registered, so it is there
+        assert stdin is not None  # registered, so it is there
         try:
             data = data[os.write(stdin.fileno(), data) :]
         except BrokenPipeError:  # a process need not read all of its input
@@ -320,6 +334,27 @@ def _zombie_status(pidfd: int, pid: int) -> int | None:
     return int(fields[49]) if fields[0] in (b"Z", b"X") else None
 
 
+def executed(process: Process) -> Process:
+    """Remember one that runs in a container beside its init; see ``reap_ended``."""
+    with _executed_lock:
+        _executed.add(process)
+    return process
+
+
+def reap_ended() -> None:
+    """Take the status of every process of ``Container.exec`` that has ended; its object keeps it.
+
+    The init of a pid namespace is gone only after all others in it have been reaped (pid_namespaces(7)), and these are
+    our children, not its. So whoever waits for an init must not wait for a caller who means to look at them later.
+    """
+    reap_abandoned()
+    with _executed_lock:
+        running = [process for process in _executed if process.returncode is None]
+    for process in running:
+        with contextlib.suppress(ExitStatusUnknown, ValueError):  # ValueError: closed meanwhile
+            process.poll()
+
+
 def reap_abandoned() -> None:
     """Collect what nobody waits for any more."""
     for pidfd in _abandoned[:]:
@@ -334,5 +369,3 @@ def _finished(pidfd: int) -> bool:
     waiter = select.poll()
     waiter.register(pidfd, select.POLLIN)
     return bool(waiter.poll(0))
-
-

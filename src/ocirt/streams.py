@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 from collections.abc import Iterator
 from subprocess import DEVNULL, PIPE, STDOUT
@@ -68,9 +67,9 @@ def _pipe(number: int, undo: contextlib.ExitStack, theirs: contextlib.ExitStack)
     read, write = os.pipe2(os.O_CLOEXEC)
     if number == 0:
         theirs.callback(os.close, read)
-        return read, undo.enter_context(io.open(write, "wb", buffering=0))
+        return read, undo.enter_context(open(write, "wb", buffering=0))
     theirs.callback(os.close, write)
-    return write, undo.enter_context(io.open(read, "rb"))
+    return write, undo.enter_context(open(read, "rb"))
 
 
 def _inherited(number: int, theirs: contextlib.ExitStack) -> int:

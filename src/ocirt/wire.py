@@ -71,9 +71,7 @@ def encode(plan: Plan, skip: int = 0) -> Frame:
     gaps: list[tuple[int, str]] = []
     for op in plan.ops[skip:]:
         own_numbers, own_strings = op.operands()
-        operations += OPERATION.pack(
-            CODES[type(op)], len(own_numbers), len(own_strings), len(numbers), len(offsets), 0
-        )
+        operations += OPERATION.pack(CODES[type(op)], len(own_numbers), len(own_strings), len(numbers), len(offsets), 0)
         numbers.extend([number & 0xFFFFFFFFFFFFFFFF for number in own_numbers])
         for string in own_strings:
             if ID_MARK in string and "\0" not in string:

@@ -11,7 +11,7 @@ import pytest
 
 from ocirt import Spec
 from ocirt.errors import HookError, OCIError, SetupError
-from ocirt.spec import Hook, Hooks, IDMapping
+from ocirt.spec import Hook, Hooks, IDMapping, Root
 from tests.support import SECONDS, Lab, document, linux, namespaces, said, shell
 
 pytestmark = pytest.mark.root
@@ -51,27 +51,26 @@ def recorder(tmp_path: Path) -> Recorder:
     return Recorder(tmp_path)
 
 
-def everywhere(recorder: Recorder) -> Hooks:
-    """One of each kind that runs on the host's files, one more inside."""
-    hooks = {kind: (recorder.hook(NAMES[kind]),) for kind in HOST_KINDS}
-    return Hooks(start_container=(Hook("/bin/sh", ("sh", "-c", "echo startContainer; cat; echo")),), **hooks)
-
-
-def test_each_kind_runs_at_its_point_with_the_state_on_standard_input(lab: Lab, recorder: Recorder) -> None:
-    spec = shell("echo program").evolve(hooks=everywhere(recorder), annotations={"a": "b"})
-    with lab.create(spec, stdout=-1) as container:
+def test_each_kind_runs_at_its_point_with_the_state_on_standard_input(own_lab: Lab, recorder: Recorder) -> None:
+    """What startContainer hooks write is not the program's output, so that one writes to the container's files."""
+    inside = own_lab.rootfs / "tmp/hook"
+    hooks = Hooks(
+        start_container=(Hook("/bin/sh", ("sh", "-c", "cat > /tmp/hook")),),
+        **{kind: (recorder.hook(NAMES[kind]),) for kind in HOST_KINDS},
+    )
+    spec = shell("cat /tmp/hook > /tmp/seen").evolve(hooks=hooks, annotations={"a": "b"}, root=Root("rootfs"))
+    with own_lab.create(spec) as container:
         assert recorder.names == ["prestart", "createRuntime", "createContainer"]
+        assert not inside.exists()
         pid = container.pid
         container.start()
         assert recorder.names == ["prestart", "createRuntime", "createContainer", "poststart"]
-        inside = said(container).splitlines()
         container.wait(SECONDS)
+        assert (own_lab.rootfs / "tmp/seen").read_text() == inside.read_text()
         assert "poststop" not in recorder.names
         container.delete()
         assert recorder.names[-1] == "poststop"
-    assert inside[0] == "startContainer"
-    assert inside[2:] == ["program"] or inside[3:] == ["program"]
-    states = {**dict(recorder.runs), "startContainer": json.loads(inside[1])}
+    states = {**dict(recorder.runs), "startContainer": json.loads(inside.read_text())}
     common = {"ociVersion": "1.3.0", "id": container.id, "bundle": container.bundle, "annotations": {"a": "b"}}
     assert states == {
         "prestart": {**common, "status": "creating", "pid": pid},
@@ -93,7 +92,7 @@ def test_hooks_of_a_kind_run_in_their_order(lab: Lab, recorder: Recorder, kind: 
 
 def where(spec: Spec, recorder: Recorder, kind: str) -> Spec:
     """A hook that notes its namespaces and its directory."""
-    note = "readlink /proc/self/ns/mnt; readlink /proc/self/ns/net; readlink /proc/self/ns/pid; pwd"
+    note = "readlink /proc/self/ns/mnt; readlink /proc/self/ns/net; readlink /proc/self/ns/pid; stat -c %d:%i ."
     hook = Hook("/bin/sh", ("sh", "-c", f"{{ {note}; }} >> {recorder.log}"))
     return spec.evolve(hooks=Hooks(**{kind: (hook,)}))
 
@@ -112,12 +111,14 @@ def test_create_container_hooks_run_in_the_containers_namespaces_on_the_hosts_fi
     with lab.create(where(document("true"), recorder, "create_container")) as container:
         names = recorder.log.read_text().split()
         assert names[:2] == [os.readlink(f"/proc/{container.pid}/ns/{name}") for name in ("mnt", "net")]
-        assert names[3] == str(lab.rootfs)
+        rootfs = lab.rootfs.stat()
+        assert names[3] == f"{rootfs.st_dev}:{rootfs.st_ino}"
 
 
 def test_create_runtime_hooks_find_the_namespaces_and_the_cgroups_made(lab: Lab, recorder: Recorder) -> None:
     """They configure networks and devices for a container that is not let go yet."""
-    script = "pid=$(sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p'); cat /proc/$pid/cgroup | head -n 1; readlink /proc/$pid/ns/net"
+    find = "pid=$(sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p')"
+    script = f"{find}; head -n 1 /proc/$pid/cgroup; readlink /proc/$pid/ns/net"
     hook = Hook("/bin/sh", ("sh", "-c", f"{{ {script}; }} > {recorder.log}"))
     with lab.create(document("true").evolve(hooks=Hooks(create_runtime=(hook,)))) as container:
         cgroup, network = recorder.log.read_text().split()
@@ -156,10 +157,10 @@ def test_a_hook_without_an_environment_has_the_callers(
     assert recorder.log.read_text() == "yes\n\n"
 
 
-def test_a_start_container_hook_has_the_containers_environment(lab: Lab) -> None:
-    hook = Hook("/bin/sh", ("sh", "-c", "echo $TERM $X"))
-    spec = document("true").evolve(hooks=Hooks(start_container=(hook, hook.evolve(env=("X=own",)))))
-    assert lab.output(spec) == "xterm\nown\n"
+def test_a_start_container_hook_has_the_containers_environment(own_lab: Lab) -> None:
+    hook = Hook("/bin/sh", ("sh", "-c", "echo $TERM $X >> /tmp/hook"))
+    hooks = Hooks(start_container=(hook, hook.evolve(env=("X=own",))))
+    assert own_lab.output(document("cat", "/tmp/hook").evolve(root=Root("rootfs"), hooks=hooks)) == "xterm\nown\n"
 
 
 def test_the_arguments_are_passed_as_they_are(lab: Lab, recorder: Recorder) -> None:
@@ -248,14 +249,15 @@ def test_a_hook_against_the_rules_is_refused(lab: Lab, hook: Hook) -> None:
 def test_a_hook_sees_its_three_streams_only(lab: Lab, recorder: Recorder) -> None:
     secret = os.open("/etc/hostname", os.O_RDONLY)
     os.set_inheritable(secret, True)
-    listing = Hook("/bin/sh", ("sh", "-c", f"ls /proc/$$/fd >> {recorder.log}"))
+    listing = Hook("/bin/sh", ("sh", "-c", f"exec >> {recorder.log}; exec ls /proc/self/fd"))
     try:
         hooks = Hooks(prestart=(listing,), create_container=(listing,), poststart=(listing,))
         with lab.start(document("true").evolve(hooks=hooks)):
             pass
     finally:
         os.close(secret)
-    assert recorder.log.read_text().split() == ["0", "1", "2"] * 3
+    directory = "3"  # that ls itself reads
+    assert recorder.log.read_text().split() == ["0", "1", "2", directory] * 3
 
 
 def test_what_a_create_container_hook_mounts_is_seen_inside_alone(own_lab: Lab, tmp_path: Path) -> None:

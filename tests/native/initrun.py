@@ -93,7 +93,9 @@ def plan_bytes(
     passed: int = 0,
 ) -> bytes:
     """A plan with a header that is right, whatever it is a plan of."""
-    tables = b"".join(operations) + struct.pack(f"={len(numbers)}Q", *numbers) + struct.pack(f"={len(strings)}I", *strings)
+    tables = (
+        b"".join(operations) + struct.pack(f"={len(numbers)}Q", *numbers) + struct.pack(f"={len(strings)}I", *strings)
+    )
     size = HEADER.size + len(tables) + len(text)
     counts = (len(operations), len(numbers), len(strings), len(text), passed)
     return HEADER.pack(lib.WIRE_MAGIC, lib.WIRE_VERSION, size, *counts) + tables + text

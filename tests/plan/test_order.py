@@ -24,7 +24,7 @@ T = TypeVar("T", bound=Op)
 # Drawing a configuration takes longer than planning it: so many examples a law, and many laws.
 law = settings(max_examples=30)
 
-MOUNTS = (t.AttachRootfs, t.OverlayRootfs, t.MountFilesystem, t.BindMount)
+MOUNTS = (t.AttachRootfs, t.OverlayRootfs, t.SelectRootfs, t.MountFilesystem, t.BindMount)
 """What adds a mount that config.json names."""
 
 CHANGES_TREE = (*MOUNTS, t.MaskPath, t.ReadonlyPath, t.MakeDevice, t.MakeSymlink, t.SetMountAttributes, t.OpenTree)
@@ -36,6 +36,8 @@ NEEDS_ROOT = (
     *(o.WriteProc, o.SetHostname, o.SetDomainname, o.LoopbackUp, o.SetRlimits, o.DropBounding, o.PrepareStdio),
 )
 """What an ordinary user in the container could not do, or only wrongly."""
+
+CGROUP = o.CLONE_NEW["cgroup"]
 
 SWITCHES = (t.PivotRoot, t.ChangeRoot)
 
@@ -212,12 +214,46 @@ def test_no_new_privileges_is_set_if_and_only_if_asked_for(case: Case) -> None:
 @given(honoured())
 def test_cgroups_are_joined_before_their_namespace_and_before_any_hook(case: Case) -> None:
     plan = plan_create(*case)
-    joined = syncs(plan, Purpose.CGROUPS)
-    assert len(joined) == case.site.joins_cgroups
-    unshared = [place for place, op in enumerate(plan.ops) if isinstance(op, o.Unshare) and op.flags == 0x2000000]
-    assert precede(joined, [*unshared, *syncs(plan, Purpose.HOOKS), *places(plan, o.RunHook)])
-    shows = [place for place, op in enumerate(plan.ops) if isinstance(op, t.MountFilesystem) and "cgroup" in op.type]
-    assert precede([*joined, *unshared], shows)
+    entered = [place for place, op in enumerate(plan.ops) if isinstance(op, o.Unshare) and op.flags == CGROUP]
+    follow = [*entered, *syncs(plan, Purpose.HOOKS), *places(plan, o.RunHook)]
+    joined = syncs(plan, Purpose.JOINED)
+    assert precede(joined, follow)
+    if case.site.joins_cgroups and [place for place in follow if place < syncs(plan, Purpose.CREATED)[0]]:
+        assert len(joined) == 1
+
+
+@law
+@given(honoured())
+def test_cgroups_are_made_before_they_are_shown_and_show_what_their_namespace_lets(case: Case) -> None:
+    plan = plan_create(*case)
+    made = [*syncs(plan, Purpose.CGROUPS), *syncs(plan, Purpose.JOINED)]
+    shown = [place for place, op in enumerate(plan.ops) if shows_cgroups(op)]
+    entered = [place for place, op in enumerate(plan.ops) if isinstance(op, o.Unshare) and op.flags == CGROUP]
+    assert precede(entered, shown)
+    if case.site.joins_cgroups and shown:
+        assert made
+        assert min(made) < min(shown)
+
+
+def shows_cgroups(op: Op) -> bool:
+    match op:
+        case t.MountFilesystem():
+            return op.type in ("cgroup", "cgroup2")
+        case t.BindMount():
+            return op.source.startswith("/sys/fs/cgroup/")
+    return False
+
+
+@law
+@given(honoured())
+def test_the_process_that_the_host_moves_to_the_cgroups_has_no_child_yet(case: Case) -> None:
+    """Or it would be the wrong one: the host knows only the process that it started."""
+    plan = plan_create(*case)
+    first, *others = places(plan, o.Clone)
+    born = [first, *others] if first else others  # the first of all is the start itself
+    if case.site.joins_cgroups and born:
+        assert precede(syncs(plan, Purpose.JOINED), born)
+        assert syncs(plan, Purpose.JOINED)
 
 
 @law
@@ -316,7 +352,8 @@ def test_exec_enters_before_it_becomes_the_user_and_ends_in_the_program(executio
     program, case = execution
     plan = plan_exec(program, *case)
     assert precede(places(plan, *NEEDS_ROOT), places(plan, o.SetUser))
-    assert precede(syncs(plan, Purpose.CGROUPS), places(plan, o.JoinProcess))
+    assert precede(syncs(plan, Purpose.JOINED), places(plan, o.JoinProcess))
+    assert bool(syncs(plan, Purpose.JOINED)) is case.site.joins_cgroups
     assert precede(places(plan, o.JoinProcess), places(plan, o.Clone))
     assert places(plan, o.Exec) == [len(plan.ops) - 1]
 

@@ -1,15 +1,37 @@
-"""The C side as Python sees it: ``lib`` has the shim's functions and the numbers of ``wire.h``, ``ffi`` is cffi's."""
+"""The C side as Python sees it: ``lib`` has the shim's function and the numbers of ``wire.h``, ``ffi`` is cffi's."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
 
 from ocirt._native._ffi import ffi
+
+if TYPE_CHECKING:
+    from cffi import FFI
 
 HERE = Path(__file__).parent
 INIT = HERE / "ocirt-init"
 """The static program that becomes a container's init."""
 
-lib = ffi.dlopen(str(HERE / "libocirt.so"))
+
+class Library(Protocol):
+    """``host.h``, and every number of ``wire.h`` by its name."""
+
+    def ocirt_spawn(
+        self,
+        program: int,
+        fds: FFI.CData,
+        count: int,
+        namespaces: int,
+        cgroup: int,
+        pid: FFI.CData,
+        pidfd: FFI.CData,
+        /,
+    ) -> int: ...
+    def __getattr__(self, name: str, /) -> int: ...
+
+
+lib = cast("Library", ffi.dlopen(str(HERE / "libocirt.so")))
 
 __all__ = ["INIT", "ffi", "lib"]

@@ -23,20 +23,21 @@ struct child {
  * overwritten by another on its way to its number. */
 static int arrange(struct child *child)
 {
-	int high[child->count];
+	const int count = child->count;
+	int high[count];
 
-	child->program = fcntl(child->program, F_DUPFD_CLOEXEC, child->count);
+	child->program = fcntl(child->program, F_DUPFD_CLOEXEC, count);
 	if (child->program < 0)
 		return -1;
-	for (int i = 0; i < child->count; i++) {
-		high[i] = fcntl(child->fds[i], F_DUPFD_CLOEXEC, child->count);
+	for (int i = 0; i < count; i++) {
+		high[i] = fcntl(child->fds[i], F_DUPFD_CLOEXEC, count);
 		if (high[i] < 0)
 			return -1;
 	}
-	for (int i = 0; i < child->count; i++)
+	for (int i = 0; i < count; i++)
 		if (dup3(high[i], i, 0) < 0)
 			return -1;
-	return close_fds((unsigned)child->count, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */);
+	return close_fds((unsigned)count, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */);
 }
 
 __attribute__((noreturn)) static void run(struct child *child)

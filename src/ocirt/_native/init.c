@@ -33,7 +33,7 @@ static const struct {
 	[OP_LOOPBACK_UP] = {op_loopback_up, 0, 0},
 	[OP_SET_PROPAGATION] = {op_set_propagation, 2, 1},
 	[OP_OPEN_TREE] = {op_open_tree, 2, 1},
-	[OP_ATTACH_ROOTFS] = {op_attach_rootfs, 1, 1},
+	[OP_ATTACH_ROOTFS] = {op_attach_rootfs, 2, 1},
 	[OP_OVERLAY_ROOTFS] = {op_overlay_rootfs, 1, 2},
 	[OP_SELECT_ROOTFS] = {op_select_rootfs, 1, 2},
 	[OP_PIVOT_ROOT] = {op_pivot_root, 0, 0},

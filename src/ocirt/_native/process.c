@@ -310,7 +310,7 @@ int op_run_hook(struct plan *plan, const struct wire_op *op)
 	envp = argv + arguments + 1;
 	collect(plan, op, argv, 3, arguments);
 	collect(plan, op, envp, 3 + arguments, entries);
-	if (!NUMBER(3) && CALL(fchdir, plan->rootfs) < 0)
+	if (!NUMBER(3) && plan->rootfs >= 0 && CALL(fchdir, plan->rootfs) < 0)
 		return -1;
 	note(STRING(0));
 	if (CALL(access, STRING(0), X_OK) < 0)

@@ -38,15 +38,23 @@ static int attach(struct plan *plan, int tree)
 	return 0;
 }
 
+/* Number 1: what is mounted below must not be mounted on the host as well,
+ * where the two are shared: pivot_root(2) would refuse such a tree. */
 int op_attach_rootfs(struct plan *plan, const struct wire_op *op)
 {
+	struct mount_attr private = {.propagation = 1 << 18};
 	int tree;
 
 	note(STRING(0));
 	if (NUMBER(0) != NO_SLOT)
-		return attach(plan, slot(plan, NUMBER(0)));
-	tree = CALL(open_tree, AT_FDCWD, STRING(0), CLONE_TREE | AT_RECURSIVE);
-	return tree < 0 ? -1 : attach(plan, tree);
+		tree = slot(plan, NUMBER(0));
+	else
+		tree = CALL(open_tree, AT_FDCWD, STRING(0), CLONE_TREE | AT_RECURSIVE);
+	if (tree < 0)
+		return NUMBER(0) != NO_SLOT ? fail("slot", EBADF, STRING(0)) : -1;
+	if (NUMBER(1) && CALL(mount_setattr, tree, "", AT_EMPTY_PATH, &private) < 0)
+		return -1;
+	return attach(plan, tree);
 }
 
 /* A tmpfs at `where`: the layer, overlayfs's workplace, and where the whole of

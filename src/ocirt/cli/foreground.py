@@ -109,7 +109,8 @@ def _forwarded(process: Process, host: int | None) -> Iterator[None]:
     def resize(_: int, __: FrameType | None) -> None:
         _hand_on_size(process.terminal, host)
 
-    handlers = {number: forward for number in signal.valid_signals() - KEPT}
+    handlers: dict[int, Callable[[int, FrameType | None], None]]
+    handlers = dict.fromkeys(signal.valid_signals() - KEPT, forward)
     handlers[signal.SIGWINCH] = resize
     previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
@@ -160,7 +161,7 @@ class Relay:
 
     def _read(self) -> None:
         """The end of our input is nothing that a terminal could be told."""
-        assert self._source is not None  # noqa: S101  # it was polled
+        assert self._source is not None  # it was polled
         try:
             self._typed = os.read(self._source, 65536)
         except BlockingIOError:

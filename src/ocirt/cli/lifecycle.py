@@ -23,7 +23,7 @@ REAL_TIME: Final = re.compile(r"(RTMIN|RTMAX)([+-]\d+)?")
 
 def create(call: Call) -> int:
     with contextlib.ExitStack() as undo:
-        container, process = _create(call, undo, detached=True)
+        _, process = _create(call, undo, detached=True)
         _write_pid(call, process)
         undo.pop_all()
     return 0
@@ -100,7 +100,9 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
     options = call.options
     refuse_preserved_descriptors(options)
     if options.on("no-pivot"):
-        raise UnsupportedError("--no-pivot", "a root directory is only left by pivot_root(2), which undoes all ways back")
+        raise UnsupportedError(
+            "--no-pivot", "a root directory is only left by pivot_root(2), which undoes all ways back"
+        )
     bundle = Bundle.load(options.text("bundle"))
     program = bundle.spec.process
     terminal = program is not None and program.terminal

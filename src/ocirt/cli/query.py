@@ -61,7 +61,9 @@ def ps(call: Call) -> int:
         print(json.dumps(pids, separators=(",", ":")))
         return 0
     command = ("ps", *(call.options.arguments[1:] or ("-ef",)))
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+    )
     if done.returncode != 0:
         raise OCIError(f"exit status {done.returncode}: {done.stdout}{done.stderr}")
     print("".join(f"{line}\n" for line in _belonging(done.stdout.splitlines(), pids)), end="")

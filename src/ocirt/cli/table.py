@@ -49,7 +49,9 @@ BUNDLE: Final = Flag("bundle", "the bundle's directory", "b", default=".")
 PID_FILE: Final = Flag("pid-file", "write the process's pid to this file")
 CONSOLE: Final = Flag("console-socket", "send the terminal's master side to this AF_UNIX socket")
 DETACH: Final = Flag("detach", "leave the process running and return", "d", Kind.SWITCH)
-PRESERVE: Final = Flag("preserve-fds", "hand on that many descriptors after the streams (only 0 yet)", "", Kind.NUMBER, "0")
+PRESERVE: Final = Flag(
+    "preserve-fds", "hand on that many descriptors after the streams (only 0 yet)", "", Kind.NUMBER, "0"
+)
 FORMAT: Final = Flag("format", "table or json", "f", default="table")
 
 CREATION: Final = (

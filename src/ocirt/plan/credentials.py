@@ -100,7 +100,7 @@ def capabilities(context: Context, process: Process) -> Iterator[Op]:
 
 
 def _mask(context: Context, names: Sequence[str]) -> int:
-    """Bits of those that this kernel knows and the caller can give; OCI asks for no more than a warning about others."""
+    """Bits of those that this kernel knows and the caller can give; OCI asks for a warning at most about others."""
     mask = 0
     for name in names:
         if (number := CAPABILITY_NUMBERS.get(name)) is not None:

@@ -49,7 +49,7 @@ def mounts(context: Context) -> Iterator[Op]:
         elif options.bind:
             yield _bind(context, mount, target, options, origin)
         elif options.remount:
-            yield SetMountAttributes(target, _attributes(options), origin=origin)
+            yield _remount(target, options, origin)
         else:
             yield _filesystem(mount, target, options, origin)
     yield from settle_cgroups(context, shown=shown is not None)
@@ -96,7 +96,7 @@ def _filesystem(mount: Mount, target: str, options: MountOptions, origin: str) -
             f"{origin}.type", f'{mount.type or "none"} names no filesystem; a bind mount has "bind" among its options'
         )
     tolerance = _tolerance(mount, target)
-    parameters = [*options.superblock, *(key if value is None else f"{key}={value}" for key, value in options.data)]
+    parameters = _parameters(options)
     if mount.type == "tmpfs" and not any(key == "mode" for key, _ in options.data):
         tolerance |= Tolerance.INHERIT_MODE
     without = RDONLY if _waits(mount, target, options) else 0
@@ -108,7 +108,19 @@ def _filesystem(mount: Mount, target: str, options: MountOptions, origin: str) -
         _attributes(options, without=without),
         tolerance,
         origin=origin,
+        origins=(origin, *(f"{origin}.options[{mount.options.index(word)}]" for word in parameters)),
     )
+
+
+def _remount(target: str, options: MountOptions, origin: str) -> SetMountAttributes:
+    if parameters := _parameters(options):
+        raise UnsupportedError(f"{origin}.options", f"remount changes the mount alone, not its filesystem: {parameters[0]}")
+    return SetMountAttributes(target, _attributes(options), origin=origin)
+
+
+def _parameters(options: MountOptions) -> list[str]:
+    """For fsconfig(2), as ``key`` or ``key=value``."""
+    return [*options.superblock, *(key if value is None else f"{key}={value}" for key, value in options.data)]
 
 
 def _bind(context: Context, mount: Mount, target: str, options: MountOptions, origin: str) -> BindMount:

@@ -30,6 +30,11 @@ from ocirt.spec import IDMapping
 CLOCKS = {"monotonic": 1, "boottime": 7}
 """clock_gettime(2) numbers, as ``/proc/self/timens_offsets`` wants them."""
 
+IPC_SYSCTLS = frozenset(
+    f"kernel/{name}" for name in "msgmax msgmnb msgmni sem shmall shmmax shmmni shm_rmid_forced".split()
+)
+"""Of kernel/, what every ipc namespace has for itself (sysctl/kernel.rst)."""
+
 ORIGIN = "linux.namespaces"
 CGROUPS = "linux.cgroupsPath"
 
@@ -46,6 +51,35 @@ def check(context: Context) -> None:
         )
     if namespaces.creates("user"):
         _check_user_namespace(context)
+    for key in context.linux.sysctl:
+        _check_sysctl(context, key)
+
+
+def _check_sysctl(context: Context, key: str) -> None:
+    """One that belongs to a namespace of the container's; any other would change the whole host."""
+    type_ = _sysctl_namespace(_sysctl_path(key))
+    if type_ is None:
+        raise UnsupportedError(_sysctl_origin(key), f'sysctl "{key}" is not in a separate kernel namespace')
+    if not context.namespaces.has(type_):
+        raise UnsupportedError(
+            _sysctl_origin(key), f'sysctl "{key}" is not allowed in the host\'s {type_} namespace: add one to {ORIGIN}'
+        )
+
+
+def _sysctl_namespace(path: str) -> str | None:
+    if path in IPC_SYSCTLS or path.startswith("fs/mqueue/"):
+        return "ipc"
+    if path == "kernel/domainname":
+        return "uts"
+    return {"net": "network", "user": "user"}.get(path.partition("/")[0])
+
+
+def _sysctl_path(key: str) -> str:
+    return key if "/" in key else key.replace(".", "/")
+
+
+def _sysctl_origin(key: str) -> str:
+    return f'linux.sysctl["{key}"]'
 
 
 def _check_user_namespace(context: Context) -> None:
@@ -94,7 +128,9 @@ def _check_allowance(
 def enter(context: Context) -> Iterator[Op]:
     """From the caller's namespaces to the container's."""
     namespaces = context.namespaces
-    if _settles_early(context):
+    if context.is_staged:
+        # The process that the host moves is the one that it started, so all who follow must be born of it. Besides,
+        # root of a user namespace may not be able to see its cgroups, and trees of the host are taken beforehand.
         yield _recorded()
         yield from join_cgroups(context)
         yield from context.slots.trees
@@ -113,16 +149,10 @@ def enter(context: Context) -> Iterator[Op]:
         yield Clone(namespaces.created_flags("cgroup", "time", "network"), origin=ORIGIN)
         if namespaces.creates("network"):
             yield Unshare(CLONE_NEW["network"], origin=ORIGIN)
-        if not _settles_early(context):
+        if not context.is_staged:
             yield _recorded()
     if not user_first:
         yield from _become_root(context)
-
-
-def _settles_early(context: Context) -> bool:
-    """Where root in the container may not be able to see its cgroups, or trees of the host, theirs among them, are
-    taken beforehand."""
-    return context.namespaces.has("user") or not context.sees_host
 
 
 def _recorded() -> Op:
@@ -215,5 +245,4 @@ def network(context: Context) -> Iterator[Op]:
 def sysctls(context: Context) -> Iterator[Op]:
     """Through the host's /proc, whose sys/ shows the namespaces of whoever opens it."""
     for key, value in context.linux.sysctl.items():
-        path = key if "/" in key else key.replace(".", "/")
-        yield WriteProc(f"sys/{path}", value, origin=f'linux.sysctl["{key}"]')
+        yield WriteProc(f"sys/{_sysctl_path(key)}", value, origin=_sysctl_origin(key))

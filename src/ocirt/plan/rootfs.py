@@ -88,11 +88,11 @@ def tree(context: Context) -> Iterator[Op]:
 def _propagation(context: Context) -> Iterator[Op]:
     """Our copies of the host's mounts hear of changes there, and never the host of ours, unless it is asked for.
 
-    pivot_root(2) wants the mount below the new root not to be shared, so for ``shared`` that one alone is private.
+    pivot_root(2) wants neither the new root nor the mount below it to be shared, so for ``shared`` these two alone are
+    private.
     """
-    wanted = context.linux.rootfs_propagation or "rslave"
     origin = "linux.rootfsPropagation"
-    if not wanted.endswith("shared"):
+    if not _is_shared(context):
         yield SetPropagation(PROPAGATION["slave"] | RECURSIVE, origin=origin)
         return
     yield SetPropagation(PROPAGATION["shared"] | RECURSIVE, origin=origin)
@@ -108,7 +108,11 @@ def _rootfs(context: Context) -> Op:
             return SelectRootfs(site.rootfs, site.scratch, not in_user_namespace, site.shown, origin="root.path")
         return OverlayRootfs(site.rootfs, site.scratch, in_user_namespace, origin="root.path")
     fd = mounts.source_fd(context, site.rootfs, recursive=True, origin="root.path")
-    return AttachRootfs(site.rootfs, fd, origin="root.path")
+    return AttachRootfs(site.rootfs, fd, _is_shared(context), origin="root.path")
+
+
+def _is_shared(context: Context) -> bool:
+    return (context.linux.rootfs_propagation or "").endswith("shared")
 
 
 def _fresh_directories() -> Iterator[Op]:

@@ -101,12 +101,15 @@ class AttachRootfs(Op):
 
     path: str
     fd: Fd = NO_FD
+    private: bool = False
 
     def operands(self) -> Operands:
-        return (self.fd,), (self.path,)
+        return (self.fd, self.private), (self.path,)
 
     def details(self) -> Iterator[str]:
         yield self.path if self.fd == NO_FD else f"fd#{self.fd}"
+        if self.private:
+            yield "private"
 
 
 @frozen

@@ -1,0 +1,1 @@
+"""The command line, as its callers run it: in a process of its own."""

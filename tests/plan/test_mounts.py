@@ -1,0 +1,168 @@
+"""The mounts of config.json."""
+
+from __future__ import annotations
+
+import pytest
+
+from ocirt.errors import UnsupportedError
+from ocirt.plan import Plan, Site, plan_create
+from ocirt.plan.ops import NO_FD, Op, Tolerance
+from ocirt.plan.tree_ops import Attributes, BindMount, MakeSymlink, MountFilesystem, OpenTree, SetMountAttributes
+from ocirt.spec import IDMapping, Linux, Mount, Namespace, Root, Spec
+from tests.plan.examples import ROOT
+from tests.plan.strategies import CGROUP_MOUNTS
+
+RDONLY, NOSUID, NODEV, NOEXEC = 1, 2, 4, 8
+CREATE = int(Tolerance.CREATE_TARGET)
+SITE = Site("c", "/bundle", "/rootfs")
+
+
+def planned(*mounts: Mount, namespaces: tuple[str, ...] = ("mount",), site: Site = SITE) -> Plan:
+    mappings = (IDMapping(0, 100_000, 65_536),) if "user" in namespaces else ()
+    linux = Linux(namespaces=tuple(map(Namespace, namespaces)), uid_mappings=mappings, gid_mappings=mappings)
+    return plan_create(Spec(root=Root("rootfs"), mounts=mounts, linux=linux), ROOT, site)
+
+
+def of_mounts(plan: Plan) -> list[Op]:
+    return [op for op in plan.ops if op.origin.startswith("mounts[")]
+
+
+def only(plan: Plan) -> Op:
+    (op,) = of_mounts(plan)
+    return op
+
+
+def test_options_become_attributes_and_parameters() -> None:
+    assert only(planned(Mount("/x", "tmpfs", "none", ("nosuid", "noexec", "size=1k", "sync", "huge")))) == (
+        MountFilesystem(
+            "/x",
+            "tmpfs",
+            "none",
+            ("sync", "size=1k", "huge"),
+            Attributes(set=NOSUID | NOEXEC),
+            CREATE | Tolerance.INHERIT_MODE,
+            origin="mounts[0]",
+            origins=("mounts[0]", "mounts[0].options[3]", "mounts[0].options[2]", "mounts[0].options[4]"),
+        )
+    )
+
+
+def test_a_tmpfs_looks_like_the_directory_below_unless_told_otherwise() -> None:
+    tolerances = [
+        op.tolerance
+        for op in of_mounts(planned(Mount("/a", "tmpfs"), Mount("/b", "tmpfs", options=("mode=700",)), Mount("/c", "mqueue")))
+        if isinstance(op, MountFilesystem)
+    ]
+    assert tolerances == [CREATE | Tolerance.INHERIT_MODE, CREATE, CREATE]
+
+
+@pytest.mark.parametrize("type_", ["proc", "sysfs"])
+def test_proc_and_sysfs_go_to_ordinary_directories(type_: str) -> None:
+    op = only(planned(Mount("/elsewhere", type_)))
+    assert isinstance(op, MountFilesystem)
+    assert op.tolerance == CREATE | Tolerance.ORDINARY_DIRECTORY
+
+
+def test_only_reports_may_be_covered_below_proc() -> None:
+    mounts = (Mount(f"/proc/{name}", source="/x", options=("bind",)) for name in ("uptime", "sys", "self/attr", "../proc/stat"))
+    tolerances = [op.tolerance for op in of_mounts(planned(*mounts)) if isinstance(op, BindMount)]
+    assert tolerances == [CREATE | Tolerance.INSIDE_PROC, CREATE, CREATE, CREATE | Tolerance.INSIDE_PROC]
+
+
+@pytest.mark.parametrize("destination", ["x/y", "/x/y/", "//x//y", "/x/./z/../y", "/../x/y"])
+def test_destinations_start_at_the_root(destination: str) -> None:
+    op = only(planned(Mount(destination, "mqueue")))
+    assert isinstance(op, MountFilesystem)
+    assert op.target == "/x/y"
+
+
+def test_a_relative_source_starts_at_the_bundle() -> None:
+    op = only(planned(Mount("/x", source="data/y", options=("bind",))))
+    assert isinstance(op, BindMount)
+    assert (op.source, op.fd, op.recursive) == ("/bundle/data/y", NO_FD, False)
+
+
+def test_bind_attributes_are_for_the_mount_and_recursive_ones_for_its_tree() -> None:
+    op = only(planned(Mount("/x", source="/y", options=("rbind", "ro", "exec", "rnodev", "rprivate", "slave"))))
+    assert isinstance(op, BindMount)
+    assert op.recursive
+    assert op.attributes == Attributes(RDONLY, NOEXEC, NODEV, 0, (0x44000, 0x80000))
+
+
+def test_sources_are_opened_beforehand_where_root_in_the_container_may_not_see_them() -> None:
+    plan = planned(Mount("/x", source="/y", options=("rbind",)), namespaces=("mount", "user"))
+    taken, bound = of_mounts(plan)
+    assert isinstance(taken, OpenTree)
+    assert isinstance(bound, BindMount)
+    assert (taken.path, taken.recursive) == ("/y", True)
+    assert bound.fd == taken.fd
+
+
+def test_a_read_only_tmpfs_turns_so_when_all_is_in_it() -> None:
+    first, _, last = of_mounts(planned(Mount("/x", "tmpfs", options=("ro",)), Mount("/x/y", "tmpfs")))
+    assert isinstance(first, MountFilesystem)
+    assert first.attributes == Attributes()
+    assert last == SetMountAttributes("/x", Attributes(set=RDONLY), origin="mounts[0].options")
+
+
+def test_a_remount_changes_what_stands() -> None:
+    op = only(planned(Mount("/x", options=("remount", "ro", "nosuid"))))
+    assert op == SetMountAttributes("/x", Attributes(set=RDONLY | NOSUID), origin="mounts[0]")
+
+
+@pytest.mark.parametrize(
+    ("mount", "origin"),
+    [
+        (Mount("/x", None, "/y"), "mounts[0].type"),
+        (Mount("/x", "none", "/y", ("ro",)), "mounts[0].type"),
+        (Mount("/x", "bind", "/y"), "mounts[0].type"),
+        (Mount("/x", None, "/y", ("bind", "size=1k")), "mounts[0].options"),
+        (Mount("/x", None, None, ("remount", "size=1k")), "mounts[0].options"),
+        (Mount("/x", None, None, ("remount", "sync")), "mounts[0].options"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(mount: Mount, origin: str) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        planned(mount)
+    assert caught.value.origin == origin
+
+
+CGROUP = Mount("/sys/fs/cgroup", "cgroup", "cgroup", ("nosuid",))
+
+
+def test_cgroups_of_version_2_are_one_mount() -> None:
+    site = Site("c", "/bundle", "/rootfs", cgroup_mounts=CGROUP_MOUNTS[1])
+    op = only(planned(CGROUP, site=site))
+    assert isinstance(op, BindMount)
+    assert (op.source, op.target) == ("/sys/fs/cgroup/ocirt/c", "/sys/fs/cgroup")
+
+
+def test_cgroups_of_version_1_are_a_directory_each_with_links_for_merged_controllers() -> None:
+    site = Site("c", "/bundle", "/rootfs", cgroup_mounts=CGROUP_MOUNTS[2])
+    ops = of_mounts(planned(CGROUP, site=site))
+    assert [op.target for op in ops if isinstance(op, BindMount)] == [
+        "/sys/fs/cgroup/memory",
+        "/sys/fs/cgroup/cpu,cpuacct",
+        "/sys/fs/cgroup/unified",
+    ]
+    assert [(op.path, op.destination) for op in ops if isinstance(op, MakeSymlink)] == [
+        ("/sys/fs/cgroup/cpu", "cpu,cpuacct"),
+        ("/sys/fs/cgroup/cpuacct", "cpu,cpuacct"),
+    ]
+
+
+def test_in_a_cgroup_namespace_cgroups_are_mounted_anew() -> None:
+    site = Site("c", "/bundle", "/rootfs", cgroup_mounts=CGROUP_MOUNTS[1])
+    (op,) = (op for op in of_mounts(planned(CGROUP, site=site, namespaces=("mount", "cgroup"))))
+    assert isinstance(op, MountFilesystem)
+    assert op.type == "cgroup2"
+
+
+@pytest.mark.parametrize("entries", CGROUP_MOUNTS[1:])
+@pytest.mark.parametrize("options", [(), ("rw",), ("ro",)])
+def test_cgroups_that_are_not_the_containers_are_shown_read_only(entries: tuple[()], options: tuple[str, ...]) -> None:
+    """CVE-2023-25809."""
+    site = Site("c", "/bundle", "/rootfs", cgroup_mounts=entries, own_cgroup=False)
+    ops = of_mounts(planned(CGROUP.evolve(options=options), site=site))
+    assert all(op.attributes.set & RDONLY for op in ops if isinstance(op, BindMount))
+    assert not any(op.attributes.clear & RDONLY for op in ops if isinstance(op, BindMount))
