@@ -11,7 +11,7 @@ TEST_PACKAGES  = busybox-static crun debootstrap runc uidmap
 BENCH_PACKAGES = bubblewrap crun runc
 SOURCES = build_ffi.py $(wildcard src/ocirt/_native/*.[ch])
 
-.PHONY: help demo test test-all check format bench venv clean
+.PHONY: help demo test test-others check format bench venv clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -25,7 +25,7 @@ test: venv  ## run all tests; ARGS="-k name" chooses some
 	$(PYTEST)
 
 # The machine's other Pythons, on their paths or kept by pyenv, with the tests that are soon over.
-test-all: test  ## the same, then the fast tests on every other Python found here
+test-others:  ## the fast tests on every other Python found here
 	@mine=$$($(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	for version in 3.11 3.12 3.13 3.14; do \
 		test $$version != $$mine || continue; \

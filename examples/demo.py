@@ -20,7 +20,8 @@ def main() -> None:
     print(done.stdout, end="")
 
     title("What it writes is gone afterwards, what is private was never there")
-    done = ocirt.run(["sh", "-c", "echo x > /usr/trace; ls /usr/trace; echo files in /root: $(ls -A /root | wc -l)"], text=True)
+    script = "echo x > /usr/trace; ls /usr/trace; echo files in /root: $(ls -A /root | wc -l)"
+    done = ocirt.run(["sh", "-c", script], text=True)
     print(done.stdout, end="")
     print("on the host:", "still there" if Path("/usr/trace").exists() else "no trace")
 

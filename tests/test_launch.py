@@ -57,7 +57,7 @@ def test_the_program_runs_from_memory_that_nobody_can_write_to() -> None:
 
 def test_it_inherits_no_descriptor_but_those_that_it_is_given() -> None:
     leak = os.open("/", os.O_RDONLY)
-    os.set_inheritable(leak, True)  # noqa: FBT003  # the parameter has no name
+    os.set_inheritable(leak, True)
     with running(WAIT, descriptors=(leak, leak)) as launched:
         until_told(launched)
         assert open_files(launched.pid) == [0, 1, 2, 3, 5, 6]  # 4 was the plan

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Unpack
 
 import pytest
 
 import ocirt
 from ocirt import Bundle, SetupError, bind, containers, run
+from ocirt.running import Options
 from tests.support import document
 
 pytestmark = pytest.mark.root
 
 
-def shell(script: str, **options: object) -> str:
-    done = run(["sh", "-c", script], text=True, **options)  # type: ignore[arg-type]  # options of run, by name
+def shell(script: str, **options: Unpack[Options]) -> str:
+    done = run(["sh", "-c", script], text=True, **options)
     assert done.returncode == 0, done
     return done.stdout
 

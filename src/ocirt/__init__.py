@@ -9,8 +9,8 @@
 
 Where is what: ``spec`` (config.json as classes) → ``plan`` (what is done, in which order) → ``wire`` → ``launch``
 (ocirt-init runs it) → ``creation``, ``starting``, ``execution`` (the host's part) → ``container``, ``process`` and
-``running`` (what you use). ``cgroups``, ``hooks``, ``idmap``, ``host`` and ``state`` stand beside them, ``errors`` below, ``cli``
-above; ``_native`` holds the C side. docs/architecture.md tells the reasons.
+``running`` (what you use). ``cgroups``, ``hooks``, ``idmap``, ``host`` and ``state`` stand beside them, ``errors``
+below, ``cli`` above; ``_native`` holds the C side. docs/architecture.md tells the reasons.
 
 Names are imported when first used: a program that only asks for ``ocirt.containers()`` does not pay for the rest.
 """

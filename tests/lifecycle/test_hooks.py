@@ -54,8 +54,7 @@ def recorder(tmp_path: Path) -> Recorder:
 def test_each_kind_runs_at_its_point_with_the_state_on_standard_input(own_lab: Lab, recorder: Recorder) -> None:
     """What startContainer hooks write is not the program's output, so that one writes to the container's files."""
     inside = own_lab.rootfs / "tmp/hook"
-    hooks = Hooks(
-        start_container=(Hook("/bin/sh", ("sh", "-c", "cat > /tmp/hook")),),
+    hooks = Hooks(start_container=(Hook("/bin/sh", ("sh", "-c", "cat > /tmp/hook")),)).evolve(
         **{kind: (recorder.hook(NAMES[kind]),) for kind in HOST_KINDS},
     )
     spec = shell("cat /tmp/hook > /tmp/seen").evolve(hooks=hooks, annotations={"a": "b"}, root=Root("rootfs"))
@@ -84,7 +83,7 @@ def test_each_kind_runs_at_its_point_with_the_state_on_standard_input(own_lab: L
 
 @pytest.mark.parametrize("kind", HOST_KINDS)
 def test_hooks_of_a_kind_run_in_their_order(lab: Lab, recorder: Recorder, kind: str) -> None:
-    hooks = Hooks(**{kind: tuple(recorder.hook(str(number)) for number in range(3))})
+    hooks = Hooks().evolve(**{kind: tuple(recorder.hook(str(number)) for number in range(3))})
     with lab.start(document("true").evolve(hooks=hooks)):
         pass
     assert recorder.names == ["0", "1", "2"]
@@ -94,7 +93,7 @@ def where(spec: Spec, recorder: Recorder, kind: str) -> Spec:
     """A hook that notes its namespaces and its directory."""
     note = "readlink /proc/self/ns/mnt; readlink /proc/self/ns/net; readlink /proc/self/ns/pid; stat -c %d:%i ."
     hook = Hook("/bin/sh", ("sh", "-c", f"{{ {note}; }} >> {recorder.log}"))
-    return spec.evolve(hooks=Hooks(**{kind: (hook,)}))
+    return spec.evolve(hooks=Hooks().evolve(**{kind: (hook,)}))
 
 
 @pytest.mark.parametrize("kind", ["prestart", "create_runtime", "poststart", "poststop"])
@@ -132,7 +131,7 @@ def test_they_run_once_without_a_mount_namespace_as_well(lab: Lab, recorder: Rec
         mounts=(),
         root=document().root.evolve(readonly=False),
         linux=linux(namespaces=namespaces("pid", "uts"), masked_paths=(), readonly_paths=()),
-        hooks=Hooks(**{kind: (recorder.hook("once"),)}),
+        hooks=Hooks().evolve(**{kind: (recorder.hook("once"),)}),
     )
     with lab.start(spec):
         assert recorder.names == ["once"]
@@ -171,7 +170,7 @@ def test_the_arguments_are_passed_as_they_are(lab: Lab, recorder: Recorder) -> N
 
 @pytest.mark.parametrize("kind", HOST_KINDS[:4])
 def test_a_hook_need_not_read_its_input(lab: Lab, kind: str) -> None:
-    hooks = Hooks(**{kind: (Hook("/bin/true"),)})
+    hooks = Hooks().evolve(**{kind: (Hook("/bin/true"),)})
     with lab.start(document("true").evolve(hooks=hooks, annotations={"big": "x" * 200_000})):
         pass
 
@@ -179,8 +178,10 @@ def test_a_hook_need_not_read_its_input(lab: Lab, kind: str) -> None:
 @pytest.mark.parametrize("kind", HOST_KINDS[:3])
 def test_a_failing_hook_fails_create_and_poststop_still_runs(lab: Lab, recorder: Recorder, kind: str) -> None:
     failing = recorder.hook("bad", "echo its last words; exit 7")
-    hooks = Hooks(**{kind: (recorder.hook("good"), failing, recorder.hook("never"))}).evolve(
-        poststop=(recorder.hook("poststop"),)
+    hooks = (
+        Hooks()
+        .evolve(**{kind: (recorder.hook("good"), failing, recorder.hook("never"))})
+        .evolve(poststop=(recorder.hook("poststop"),))
     )
     with pytest.raises(HookError) as caught:
         lab.create(document("true").evolve(hooks=hooks))
@@ -222,7 +223,7 @@ def test_a_failing_poststop_hook_is_no_error_and_the_others_run(lab: Lab, record
 
 @pytest.mark.parametrize("kind", KINDS[:5])
 def test_a_hook_that_takes_too_long_is_killed(lab: Lab, kind: str) -> None:
-    hooks = Hooks(**{kind: (Hook("/bin/sleep", ("sleep", "600"), timeout=1),)})
+    hooks = Hooks().evolve(**{kind: (Hook("/bin/sleep", ("sleep", "600"), timeout=1),)})
     began = time.monotonic()
     with pytest.raises(HookError, match=r"hook ran past specified timeout of 1\.0s") as caught:
         lab.start(document("true").evolve(hooks=hooks))
@@ -234,7 +235,7 @@ def test_a_hook_that_takes_too_long_is_killed(lab: Lab, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS[:5])
 def test_a_hook_that_is_not_there_is_an_error(lab: Lab, kind: str) -> None:
     with pytest.raises((HookError, SetupError)) as caught:
-        lab.start(document("true").evolve(hooks=Hooks(**{kind: (Hook("/no/such/hook"),)})))
+        lab.start(document("true").evolve(hooks=Hooks().evolve(**{kind: (Hook("/no/such/hook"),)})))
     assert f"hooks.{NAMES[kind]}[0]" in str(caught.value)
     assert "/no/such/hook" in str(caught.value)
     assert lab.remains() == []

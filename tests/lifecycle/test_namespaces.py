@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import pytest
 
@@ -32,15 +33,15 @@ MAPPINGS = (IDMapping(0, 200000, 65536),)
 SLEEP = process("sleep", "600")
 
 
-def bare(*types: str, program: Process = SLEEP, **paths: str) -> Spec:
+def bare(*types: str, program: Process = SLEEP, joined: Mapping[str, str] = MappingProxyType({})) -> Spec:
     """These namespaces, those at the paths, and nothing that would need another one."""
-    private = "mount" in types or "mount" in paths
+    private = "mount" in types or "mount" in joined
     mappings = {"uid_mappings": MAPPINGS, "gid_mappings": MAPPINGS} if "user" in types else {}
     return Spec(
         process=program,
         root=Root("rootfs", readonly=private),
         mounts=(Mount("/dev", "tmpfs", "tmpfs"), Mount("/tmp", "tmpfs", "tmpfs")) if private else (),
-        linux=linux(namespaces=namespaces(*types, **paths), masked_paths=(), readonly_paths=(), **mappings),
+        linux=linux(namespaces=namespaces(*types, **joined), masked_paths=(), readonly_paths=(), **mappings),
     )
 
 
@@ -81,7 +82,7 @@ def test_what_is_listed_is_new_and_the_rest_is_the_callers(lab: Lab, types: tupl
 
 @pytest.mark.parametrize("type_", [name for name in ALL if name != "user"])
 def test_a_namespace_with_a_path_is_joined(lab: Lab, other_of_ours: Container, type_: str) -> None:
-    with lab.start(bare(**paths(other_of_ours, type_))) as container:
+    with lab.start(bare(joined=paths(other_of_ours, type_))) as container:
         assert of(container.pid)[type_] == of(other_of_ours.pid)[type_]
         assert differences(container) == {type_}
 
@@ -89,26 +90,26 @@ def test_a_namespace_with_a_path_is_joined(lab: Lab, other_of_ours: Container, t
 @pytest.mark.parametrize("type_", [name for name in ALL if name not in ("user", "mount")])
 def test_a_namespace_with_a_path_is_joined_beside_new_ones(lab: Lab, other_of_ours: Container, type_: str) -> None:
     new = [name for name in ALL if name not in (type_, "user")]
-    with lab.start(bare(*new, **paths(other_of_ours, type_))) as container:
+    with lab.start(bare(*new, joined=paths(other_of_ours, type_))) as container:
         inside, theirs = of(container.pid), of(other_of_ours.pid)
         assert {name for name in ALL if inside[name] == theirs[name]} == {type_, "user"}
         assert differences(container) == {type_, *new}
 
 
 def test_a_user_namespace_is_joined_with_what_it_owns(lab: Lab, other: Container) -> None:
-    with lab.start(bare(**paths(other, *ALL))) as container:
+    with lab.start(bare(joined=paths(other, *ALL))) as container:
         assert of(container.pid) == of(other.pid)
 
 
 def test_a_user_namespace_is_joined_alone(lab: Lab, other: Container) -> None:
-    with lab.start(bare("mount", **paths(other, "user"))) as container:
+    with lab.start(bare("mount", joined=paths(other, "user"))) as container:
         assert differences(container) == {"mount", "user"}
         assert of(container.pid)["user"] == of(other.pid)["user"]
 
 
 def test_a_foreign_network_goes_with_a_new_user_namespace(lab: Lab, other_of_ours: Container) -> None:
     """The network belongs to the caller's user namespace, so it has to be entered first."""
-    with lab.start(bare("mount", "user", **paths(other_of_ours, "network"))) as container:
+    with lab.start(bare("mount", "user", joined=paths(other_of_ours, "network"))) as container:
         assert differences(container) == {"mount", "user", "network"}
         assert of(container.pid)["network"] == of(other_of_ours.pid)["network"]
 
@@ -118,14 +119,14 @@ def test_a_foreign_network_goes_with_another_containers_user_namespace(
 ) -> None:
     """One is owned by the user namespace that is joined, the other is not."""
     where = {**paths(other, "user", "ipc"), **paths(other_of_ours, "network")}
-    with lab.start(bare("mount", **where)) as container:
+    with lab.start(bare("mount", joined=where)) as container:
         inside = of(container.pid)
         assert (inside["user"], inside["ipc"]) == (of(other.pid)["user"], of(other.pid)["ipc"])
         assert inside["network"] == of(other_of_ours.pid)["network"]
 
 
 def test_joining_a_pid_namespace_makes_a_process_in_it(lab: Lab, other_of_ours: Container) -> None:
-    with lab.start(bare("mount", **paths(other_of_ours, "pid"))) as container:
+    with lab.start(bare("mount", joined=paths(other_of_ours, "pid"))) as container:
         with open(f"/proc/{container.pid}/status", encoding="utf-8") as file:
             inner = next(line for line in file if line.startswith("NSpid")).split()[1:]
         assert len(inner) == 2
@@ -133,27 +134,27 @@ def test_joining_a_pid_namespace_makes_a_process_in_it(lab: Lab, other_of_ours: 
 
 
 def test_what_was_joined_outlives_the_container(lab: Lab, other_of_ours: Container) -> None:
-    with lab.start(bare(**paths(other_of_ours, "pid", "network", "mount"))):
+    with lab.start(bare(joined=paths(other_of_ours, "pid", "network", "mount"))):
         pass
     assert other_of_ours.status == "running"
 
 
 def test_a_file_that_is_no_namespace_is_refused(lab: Lab) -> None:
     with pytest.raises(SetupError) as caught:
-        lab.create(bare("mount", network="/etc/hostname"))
+        lab.create(bare("mount", joined={"network": "/etc/hostname"}))
     assert caught.value.origin == "linux.namespaces[1].path"
     assert lab.remains() == []
 
 
 def test_a_namespace_of_another_type_is_refused(lab: Lab) -> None:
     with pytest.raises(SetupError, match="is not a network namespace") as caught:
-        lab.create(bare("mount", network="/proc/self/ns/ipc"))
+        lab.create(bare("mount", joined={"network": "/proc/self/ns/ipc"}))
     assert caught.value.origin == "linux.namespaces[1].path"
 
 
 def test_a_namespace_that_is_not_there_is_refused(lab: Lab) -> None:
     with pytest.raises(SetupError) as caught:
-        lab.create(bare("mount", network="/proc/self/ns/nothing"))
+        lab.create(bare("mount", joined={"network": "/proc/self/ns/nothing"}))
     assert (caught.value.origin, caught.value.call) == ("linux.namespaces[1].path", "open")
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,7 @@ def test_die_with_parent_kills_the_container_however_its_creator_ends(lab: Lab) 
             [sys.executable, "-c", IMPORTS + script, container_id, str(lab.root), bundle_of(lab, SLEEP)], check=False
         )
         assert process.returncode in (0, -9)
-        eventually(lambda id=container_id: lab.load(id).status == "stopped", f"stopped after {end}")
+        eventually(partial(_has_stopped, lab, container_id), f"stopped after {end}")
 
 
 def test_die_with_parent_does_not_mean_the_thread(lab: Lab) -> None:
@@ -195,3 +196,7 @@ def test_a_state_root_that_others_may_write_to_is_refused(lab: Lab) -> None:
     lab.root.chmod(0o777)
     with pytest.raises(StateError, match="is not ours alone"):
         lab.create(SLEEP)
+
+
+def _has_stopped(lab: Lab, container_id: str) -> bool:
+    return lab.load(container_id).status == "stopped"

@@ -244,7 +244,7 @@ def test_the_capability_sets_are_those_that_the_manual_promises(lab: Lab, sets: 
 
 
 def test_an_ordinary_user_keeps_nothing_that_is_not_ambient(lab: Lab) -> None:
-    sets = Capabilities(**dict.fromkeys(("bounding", "effective", "permitted"), ("CAP_KILL", "CAP_CHOWN")))
+    sets = Capabilities().evolve(**dict.fromkeys(("bounding", "effective", "permitted"), ("CAP_KILL", "CAP_CHOWN")))
     program = process("grep", "Cap[PE]", "/proc/self/status", capabilities=sets, user=User(1000, 1000))
     assert set(output(lab, program).split()[1::2]) == {"0" * 16}
 

@@ -15,7 +15,8 @@ import pytest
 
 from ocirt import Process
 from ocirt.errors import OCIError
-from tests.support import SECONDS, Lab, document, eventually, shell
+from ocirt.spec import User
+from tests.support import SECONDS, Lab, document, eventually, linux, namespaces, process, shell
 
 pytestmark = pytest.mark.root
 
@@ -100,8 +101,8 @@ def test_a_timeout_kills_and_tells_what_came_before(lab: Lab) -> None:
 
 def test_what_a_process_leaves_behind_does_not_stop_a_timeout(lab: Lab) -> None:
     """The pipe is still open in a process of another session, which lives on in the caller's pid namespace."""
-    namespaces = tuple(entry for entry in document().linux.namespaces if entry.type != "pid")
-    spec = shell("setsid sleep 600 & echo early").evolve(linux=document().linux.evolve(namespaces=namespaces))
+    shared = linux(namespaces=namespaces("mount", "ipc", "uts", "network"))
+    spec = shell("setsid sleep 600 & echo early").evolve(linux=shared)
     with lab.create(spec, stdout=PIPE) as container:
         container.start()
         assert container.process is not None
@@ -199,8 +200,7 @@ os._exit(code)
 
 def test_a_pipe_of_ours_belongs_to_the_user(lab: Lab) -> None:
     """So that /dev/stdout can be opened again, as web servers do."""
-    user = document().process.user.evolve(uid=1000, gid=1000)
-    spec = document().evolve(process=document("sh", "-c", "echo again > /dev/stdout").process.evolve(user=user))
+    spec = document().evolve(process=process("sh", "-c", "echo again > /dev/stdout", user=User(1000, 1000)))
     assert lab.output(spec) == "again\n"
 
 

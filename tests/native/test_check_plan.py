@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ocirt._native import lib
-from ocirt.plan import Plan
+from ocirt.plan import Plan, plan_create
 from ocirt.plan import ops as o
 from ocirt.plan import tree_ops as t
 from ocirt.wire import HEADER, OPERATION, encode
 from tests.native.initrun import MOUNT_NAMESPACE, Outcome, plan_bytes, run, run_bytes
+from tests.plan.strategies import Case, honoured
 
 HARMLESS = Plan((o.SetUmask(0o22), o.SetUmask(0o77), o.SetNoNewPrivileges()))
 FIELDS = ("magic", "version", "size", "operations", "numbers", "strings", "text", "passed_fds")
@@ -120,3 +121,13 @@ def test_the_failed_operation_is_named_by_its_place() -> None:
     failure = run(o.SetUmask(0), o.FindProgram("no such program", ("/bin",)), o.SetUmask(0)).failure
     assert failure is not None
     assert (failure.index, failure.left, failure.errno) == (1, 1, errno.ENOENT)
+
+
+@settings(max_examples=30)
+@given(honoured())
+def test_every_plan_that_is_made_is_taken(case: Case) -> None:
+    """All of it is checked before the first operation runs; here that one fails."""
+    plan = plan_create(*case)
+    outcome = run(o.FindProgram("/no/such/program", ()), *plan.ops)
+    assert outcome.failure is not None
+    assert (outcome.failure.index, outcome.failure.left, outcome.failure.call) == (0, len(plan.ops), "stat")

@@ -33,14 +33,15 @@ def steps(origin: str) -> list[str | int]:
 
 def look_up(document: JSON, origin: str) -> object:
     """What stands at ``origin``, or ABSENT."""
-    value: object = document
+    value = document
     for step in steps(origin):
-        if isinstance(step, str) and isinstance(value, dict) and step in value:
-            value = value[step]
-        elif isinstance(step, int) and isinstance(value, list) and step < len(value):
-            value = value[step]
-        else:
-            return ABSENT
+        match value, step:
+            case dict(), str() if step in value:
+                value = value[step]
+            case list(), int() if step < len(value):
+                value = value[step]
+            case _:
+                return ABSENT
     return value
 
 

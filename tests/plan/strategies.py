@@ -92,7 +92,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 @st.composite
 def honoured(draw: st.DrawFn) -> Case:
-    """A configuration that the host can honour: it is drawn with all of OCI in it, and what must not be is taken out."""
+    """A configuration that the host can honour: drawn with all of OCI in it, and what must not be is taken out."""
     host = draw(hosts())
     document = without_the_unsupported(draw(specs()), mounts=draw(st.integers(0, 3)) > 0)
     document = for_ordinary_user(document, host) if not host.privileged else with_mapped_user(document)
@@ -105,6 +105,9 @@ def without_the_unsupported(document: Spec, *, mounts: bool) -> Spec:
     if linux.resources is not None:
         resources = linux.resources.evolve(memory=None, cpu=None, pids=None, unified={})
         linux = linux.evolve(resources=resources)
+    types = {namespace.type for namespace in linux.namespaces}
+    owned = {key: value for key, value in linux.sysctl.items() if _owner(key) in types}
+    linux = linux.evolve(sysctl=owned)
     document = document.evolve(
         linux=linux.evolve(seccomp=None), mounts=tuple(map(_without_id_mappings, document.mounts))
     )
@@ -114,6 +117,10 @@ def without_the_unsupported(document: Spec, *, mounts: bool) -> Spec:
         return document
     namespaces = (*linux.namespaces, Namespace("mount"))
     return document.evolve(linux=linux.evolve(seccomp=None, namespaces=namespaces))
+
+
+def _owner(sysctl: str) -> str:
+    return "network" if sysctl.startswith("net") else "ipc"
 
 
 def _without_id_mappings(mount: Mount) -> Mount:
@@ -153,7 +160,7 @@ def for_ordinary_user(document: Spec, host: Host) -> Spec:
     """The same in a user namespace of the user's own, with the mappings that are to be had."""
     linux = document.linux or Linux()
     others = tuple(namespace for namespace in linux.namespaces if namespace.type != "user")
-    mappings = (IDMapping(0, ORDINARY, 1),)
+    mappings: tuple[IDMapping, ...] = (IDMapping(0, ORDINARY, 1),)
     if host.has_newuidmap:
         mappings = (*mappings, IDMapping(1, SUBORDINATE.start, len(SUBORDINATE)))
     linux = linux.evolve(namespaces=(*others, Namespace("user")), uid_mappings=mappings, gid_mappings=mappings)

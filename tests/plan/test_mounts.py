@@ -50,7 +50,9 @@ def test_options_become_attributes_and_parameters() -> None:
 def test_a_tmpfs_looks_like_the_directory_below_unless_told_otherwise() -> None:
     tolerances = [
         op.tolerance
-        for op in of_mounts(planned(Mount("/a", "tmpfs"), Mount("/b", "tmpfs", options=("mode=700",)), Mount("/c", "mqueue")))
+        for op in of_mounts(
+            planned(Mount("/a", "tmpfs"), Mount("/b", "tmpfs", options=("mode=700",)), Mount("/c", "mqueue"))
+        )
         if isinstance(op, MountFilesystem)
     ]
     assert tolerances == [CREATE | Tolerance.INHERIT_MODE, CREATE, CREATE]
@@ -64,7 +66,10 @@ def test_proc_and_sysfs_go_to_ordinary_directories(type_: str) -> None:
 
 
 def test_only_reports_may_be_covered_below_proc() -> None:
-    mounts = (Mount(f"/proc/{name}", source="/x", options=("bind",)) for name in ("uptime", "sys", "self/attr", "../proc/stat"))
+    mounts = (
+        Mount(f"/proc/{name}", source="/x", options=("bind",))
+        for name in ("uptime", "sys", "self/attr", "../proc/stat")
+    )
     tolerances = [op.tolerance for op in of_mounts(planned(*mounts)) if isinstance(op, BindMount)]
     assert tolerances == [CREATE | Tolerance.INSIDE_PROC, CREATE, CREATE, CREATE | Tolerance.INSIDE_PROC]
 

@@ -114,7 +114,9 @@ def _filesystem(mount: Mount, target: str, options: MountOptions, origin: str) -
 
 def _remount(target: str, options: MountOptions, origin: str) -> SetMountAttributes:
     if parameters := _parameters(options):
-        raise UnsupportedError(f"{origin}.options", f"remount changes the mount alone, not its filesystem: {parameters[0]}")
+        raise UnsupportedError(
+            f"{origin}.options", f"remount changes the mount alone, not its filesystem: {parameters[0]}"
+        )
     return SetMountAttributes(target, _attributes(options), origin=origin)
 
 

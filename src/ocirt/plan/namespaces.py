@@ -67,6 +67,8 @@ def _check_sysctl(context: Context, key: str) -> None:
 
 
 def _sysctl_namespace(path: str) -> str | None:
+    if ".." in path.split("/"):
+        return None
     if path in IPC_SYSCTLS or path.startswith("fs/mqueue/"):
         return "ipc"
     if path == "kernel/domainname":

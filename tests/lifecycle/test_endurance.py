@@ -1,0 +1,92 @@
+"""Many lives leave as much behind as one: nothing."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from ocirt import Bundle, Container
+from ocirt.errors import OCIError
+from tests.support import SECONDS, Caller, Lab, document, host_mounts
+
+pytestmark = pytest.mark.root
+
+MEBIBYTE = 1 << 20
+
+
+def memory() -> int:
+    """Of this process, in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def live(lab: Lab, bundle: Bundle, container_id: str) -> None:
+    with Container.create(container_id, bundle, root=lab.root, stdin=-3, stdout=-3, stderr=-3) as container:
+        container.start()
+        assert container.wait(SECONDS) == 0
+
+
+@pytest.mark.slow
+def test_a_thousand_lives_in_a_row_leave_nothing(lab: Lab) -> None:
+    bundle, container_id = lab.bundle(document("true")), lab.new_id()
+    for _ in range(50):
+        live(lab, bundle, container_id)
+    gc.collect()
+    before, mounts, used = Caller.now(), host_mounts(), memory()
+    for _ in range(1000):
+        live(lab, bundle, container_id)
+    gc.collect()
+    assert Caller.now() == before
+    assert host_mounts() == mounts
+    assert lab.remains() == []
+    assert memory() - used < 2 * MEBIBYTE
+
+
+@pytest.mark.slow
+def test_eight_threads_of_a_hundred_lives_leave_nothing(lab: Lab) -> None:
+    bundle = lab.bundle(document("true"))
+    live(lab, bundle, lab.new_id())
+    before, mounts = Caller.now(), host_mounts()
+    failures: list[BaseException] = []
+
+    def lives(container_id: str) -> None:
+        try:
+            for _ in range(100):
+                live(lab, bundle, container_id)
+        except (OCIError, AssertionError, OSError) as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=lives, args=(lab.new_id(),)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert Caller.now() == before
+    assert host_mounts() == mounts
+    assert lab.remains() == []
+
+
+def test_failures_leave_nothing_either(lab: Lab) -> None:
+    bundle = lab.bundle(document("no-such-program"))
+    before = Caller.now()
+    for _ in range(50):
+        with pytest.raises(OCIError):
+            Container.create(lab.new_id(), bundle, root=lab.root)
+    assert Caller.now() == before
+    assert lab.remains() == []
+
+
+def test_executions_leave_nothing(lab: Lab) -> None:
+    with lab.start(document("sleep", "600")) as container:
+        container.exec(["true"], stdin=-3, stdout=-3).wait(SECONDS)
+        before = Caller.now()
+        for _ in range(50):
+            with container.exec(["true"], stdin=-3, stdout=-1) as process:
+                process.communicate(timeout=SECONDS)
+        del process
+        assert Caller.now() == before
+        assert container.processes() == (container.pid,)

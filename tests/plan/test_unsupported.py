@@ -1,0 +1,56 @@
+"""What is read and not honoured yet is an error, never skipped in silence."""
+
+from __future__ import annotations
+
+import pytest
+
+from ocirt.errors import UnsupportedError
+from ocirt.plan.unsupported import check
+from ocirt.spec import (
+    CPU,
+    IDMapping,
+    Linux,
+    Memory,
+    Mount,
+    NetDevice,
+    Pids,
+    Process,
+    Resources,
+    Root,
+    Scheduler,
+    Seccomp,
+    Spec,
+)
+
+BASE = Spec(root=Root("rootfs"))
+PROCESS = Process(cwd="/", args=("x",))
+MAPPING = (IDMapping(0, 0, 1),)
+
+REFUSED = [
+    ("process.apparmorProfile", BASE.evolve(process=PROCESS.evolve(apparmor_profile="x"))),
+    ("process.selinuxLabel", BASE.evolve(process=PROCESS.evolve(selinux_label="x"))),
+    ("process.scheduler", BASE.evolve(process=PROCESS.evolve(scheduler=Scheduler(policy="SCHED_BATCH")))),
+    ("linux.seccomp", BASE.evolve(linux=Linux(seccomp=Seccomp(default_action="SCMP_ACT_ALLOW")))),
+    ("linux.mountLabel", BASE.evolve(linux=Linux(mount_label="x"))),
+    ("linux.netDevices", BASE.evolve(linux=Linux(net_devices={"eth0": NetDevice()}))),
+    ("linux.resources.memory", BASE.evolve(linux=Linux(resources=Resources(memory=Memory(limit=1))))),
+    ("linux.resources.cpu", BASE.evolve(linux=Linux(resources=Resources(cpu=CPU(shares=2))))),
+    ("linux.resources.pids", BASE.evolve(linux=Linux(resources=Resources(pids=Pids(limit=1))))),
+    ("linux.resources.unified", BASE.evolve(linux=Linux(resources=Resources(unified={"pids.max": "1"})))),
+    ("mounts[0].uidMappings", BASE.evolve(mounts=(Mount("/x", uid_mappings=MAPPING, gid_mappings=MAPPING),))),
+    ("mounts[0].options[1]", BASE.evolve(mounts=(Mount("/x", None, "/y", ("bind", "idmap")),))),
+    ("mounts[0].options[0]", BASE.evolve(mounts=(Mount("/x", "tmpfs", None, ("tmpcopyup",)),))),
+]
+
+
+@pytest.mark.parametrize(("origin", "document"), REFUSED, ids=[origin for origin, _ in REFUSED])
+def test_it_is_refused_by_its_path(origin: str, document: Spec) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        check(document)
+    assert caught.value.origin == origin
+
+
+def test_what_asks_for_nothing_is_no_error() -> None:
+    check(
+        BASE.evolve(linux=Linux(resources=Resources(unified={}), seccomp=Seccomp(default_action="")), process=PROCESS)
+    )
