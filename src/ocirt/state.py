@@ -247,7 +247,7 @@ class StateDirectory:
         """``None`` where a creator was killed before it wrote one, or the file is damaged."""
         try:
             intent = json.loads(self.read(INTENT))["record"]
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, ValueError):  # damaged: the cgroup still leads to the processes
                 intent |= json.loads(self.read(STATE))
             return Record.from_json(intent)
         except (OSError, ValueError, KeyError, TypeError):
@@ -289,11 +289,12 @@ class StateDirectory:
     def remove(self) -> None:
         """Last of all: as long as the directory is there, somebody can find and delete the rest."""
         with contextlib.suppress(FileNotFoundError):
-            for entry in os.scandir(self.fd):
-                if entry.is_dir(follow_symlinks=False):
-                    os.rmdir(entry.name, dir_fd=self.fd)
-                else:
-                    os.unlink(entry.name, dir_fd=self.fd)
+            with os.scandir(self.fd) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        os.rmdir(entry.name, dir_fd=self.fd)
+                    else:
+                        os.unlink(entry.name, dir_fd=self.fd)
             os.rmdir(self.path)
 
     def status(self, record: Record | None) -> Status:

@@ -85,8 +85,8 @@ def test_executions_leave_nothing(lab: Lab) -> None:
         container.exec(["true"], stdin=-3, stdout=-3).wait(SECONDS)
         before = Caller.now()
         for _ in range(50):
-            with container.exec(["true"], stdin=-3, stdout=-1) as process:
-                process.communicate(timeout=SECONDS)
-        del process
+            process = container.exec(["true"], stdin=-3, stdout=-1)
+            process.communicate(timeout=SECONDS)
+            process.close()
         assert Caller.now() == before
         assert container.processes() == (container.pid,)
