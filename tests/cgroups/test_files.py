@@ -91,19 +91,25 @@ def test_the_version_2_descriptor_is_the_directory_and_stays_with_us(cgroup: Cgr
         os.close(fd)
 
 
-def test_joining_a_process_that_is_gone_names_the_file(cgroup: Cgroup, spawn: Spawn) -> None:
+def test_joining_a_process_that_is_gone_hides_nothing_of_what_it_died_of(cgroup: Cgroup, spawn: Spawn) -> None:
     process = spawn("true")
     process.wait()
+    cgroup.join(process.pid)
+    assert cgroup.processes() == ()
+
+
+def test_joining_names_the_file_that_refused(cgroup: Cgroup, spawn: Spawn) -> None:
+    process = spawn("sleep", "1000")
+    gone = Cgroup(tuple(directory._replace(path=f"{directory.path}/absent") for directory in cgroup.directories))
     with pytest.raises(SetupError) as caught:
-        cgroup.join(process.pid)
+        gone.join(process.pid)
     assert (caught.value.origin, caught.value.operation, caught.value.call) == (
         "linux.cgroupsPath",
         "JoinCgroup",
         "write",
     )
-    assert caught.value.errno == errno.ESRCH
-    assert caught.value.detail == cgroup.directories[0].path + "/cgroup.procs"
-    assert isinstance(caught.value.__cause__, ProcessLookupError)
+    assert caught.value.errno == errno.ENOENT
+    assert caught.value.detail == gone.directories[0].path + "/cgroup.procs"
 
 
 @needs_v1

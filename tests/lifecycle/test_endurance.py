@@ -82,11 +82,14 @@ def test_failures_leave_nothing_either(lab: Lab) -> None:
 
 def test_executions_leave_nothing(lab: Lab) -> None:
     with lab.start(document("sleep", "600")) as container:
-        container.exec(["true"], stdin=-3, stdout=-3).wait(SECONDS)
+        execute(container)
         before = Caller.now()
         for _ in range(50):
-            process = container.exec(["true"], stdin=-3, stdout=-1)
-            process.communicate(timeout=SECONDS)
-            process.close()
+            execute(container)
         assert Caller.now() == before
         assert container.processes() == (container.pid,)
+
+
+def execute(container: Container) -> None:
+    with container.exec(["true"], stdin=-3, stdout=-1) as process:
+        assert process.communicate(timeout=SECONDS) == (b"", None)

@@ -70,11 +70,16 @@ class Cgroup(NamedTuple):
             raise
 
     def join(self, pid: int, *, versions: Iterable[int] = (1, 2)) -> None:
-        """Move a process; ``versions=(1,)`` for one that CLONE_INTO_CGROUP put into version 2 already."""
+        """Move a process; ``versions=(1,)`` for one that CLONE_INTO_CGROUP put into version 2 already.
+
+        One that is gone by then is no error: whoever waits for it learns what it died of.
+        """
         try:
             for directory in self.directories:
                 if directory.version in versions:
                     tree.write(f"{directory.path}/cgroup.procs", str(pid))
+        except ProcessLookupError:
+            return
         except OSError as error:
             raise _failed("JoinCgroup", "write", error) from error
 

@@ -1,0 +1,96 @@
+"""exec: the container's own process, but for what the flags change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import Commands
+from tests.support import eventually
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def running(commands: Commands) -> Commands:
+    commands.configure(["sleep", "1000"])
+    commands.detached("run", "--detach", commands.id)
+    return commands
+
+
+def status_of(commands: Commands, *flags: str) -> dict[str, str]:
+    """proc_pid_status(5) of a process that was executed with these flags."""
+    text = commands.run("exec", *flags, commands.id, "cat", "/proc/self/status")
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+
+
+def test_a_uid_alone_keeps_the_group(running: Commands) -> None:
+    assert running.run("exec", "--user", "7", running.id, "id", "-g") == "0\n"
+    assert running.run("exec", "--user=7:8", "-g", "9", "-g", "10", running.id, "id", "-G") == "8 9 10\n"
+
+
+@pytest.mark.parametrize(
+    ("user", "message"), [("root", "bad uid"), ("1:root", "bad gid"), ("-1", "bad uid"), ("", "bad uid")]
+)
+def test_users_are_numbers(running: Commands, user: str, message: str) -> None:
+    done = running.tried("exec", f"--user={user}", running.id, "true")
+    assert done.returncode == 255
+    assert f"exec failed: {message}" in done.stderr
+
+
+def test_an_added_capability_is_not_inheritable(running: Commands) -> None:
+    """CAP_SYS_ADMIN, number 21, beside runc's default three."""
+    status = status_of(running, "--cap", "CAP_SYS_ADMIN")
+    assert [status[name] for name in ("CapBnd", "CapEff", "CapPrm")] == ["0000000020200420"] * 3
+    assert status["CapInh"] == "0000000000000000"
+
+
+def test_no_new_privileges_can_be_switched_off(running: Commands) -> None:
+    assert status_of(running)["NoNewPrivs"] == "1"
+    assert status_of(running, "--no-new-privs=false")["NoNewPrivs"] == "0"
+
+
+def test_a_process_may_come_from_a_file(running: Commands, tmp_path: Path) -> None:
+    file = tmp_path / "process.json"
+    file.write_text(json.dumps({"args": ["sh", "-c", "echo $A; exit 2"], "cwd": "/", "env": ["PATH=/bin", "A=b"]}))
+    assert running.run("exec", "--process", str(file), running.id, status=2) == "b\n"
+
+
+def test_a_detached_process_outlives_the_command(running: Commands, tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    running.detached("exec", "-d", "--pid-file", str(pid_file), running.id, "sleep", "999")
+    assert int(pid_file.read_text()) in json.loads(running.run("ps", "-f", "json", running.id))
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((), "exec failed: exec args cannot be empty"),
+        (
+            ("nosuch",),
+            r"exec failed: unable to start container process: exec: \"nosuch\": executable file not found in $PATH",
+        ),
+        (("/bin/nosuch",), r"exec: \"/bin/nosuch\": stat /bin/nosuch: no such file or directory"),
+        (("/proc/version",), r"exec: \"/proc/version\": permission denied"),
+        (("/proc",), r"exec: \"/proc\": is a directory"),
+    ],
+)
+def test_failures_exit_with_255(running: Commands, args: tuple[str, ...], message: str) -> None:
+    done = running.tried("exec", running.id, *args)
+    assert done.returncode == 255
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize("signal", ["9", "KILL", "SIGKILL", "sigkill"])
+def test_a_signal_is_a_number_or_a_name(running: Commands, signal: str) -> None:
+    running.run("kill", running.id, signal)
+    eventually(lambda: running.state(running.id)["status"] == "stopped", "it is killed")
+    assert "container not running" in running.tried("kill", running.id).stderr
+    assert running.run("kill", "--all", running.id, "9") == ""
+
+
+def test_an_unknown_signal_is_refused(running: Commands) -> None:
+    assert r"unknown signal \"FOO\"" in running.tried("kill", running.id, "FOO").stderr
+    assert running.state(running.id)["status"] == "running"

@@ -1,0 +1,61 @@
+"""Commands that show something: tables that align as runc's, and entries that somebody left half made."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.commands import Commands
+
+pytestmark = pytest.mark.root
+
+
+def test_an_empty_list_is_a_heading_or_null(commands: Commands) -> None:
+    commands.root.mkdir(0o700)
+    assert commands.run("list") == "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n"
+    assert commands.run("list", "-f", "json") == "null\n"
+
+
+def test_a_root_that_was_named_must_exist(commands: Commands) -> None:
+    done = commands.tried("list")
+    assert done.returncode == 1
+    assert "no such file or directory" in done.stderr
+
+
+@pytest.mark.parametrize("record", [None, "", '{"id": "half'])
+def test_what_a_killed_creator_left_is_listed_and_can_be_deleted(commands: Commands, record: str | None) -> None:
+    left = commands.root / "left"
+    left.mkdir(0o700, parents=True)
+    commands.root.chmod(0o700)
+    if record is not None:
+        (left / "state.json").write_text(record)
+    (listed,) = json.loads(commands.run("list", "--format=json"))
+    assert (listed["id"], listed["pid"], listed["status"]) == ("left", 0, "stopped")
+    assert listed["created"] == "0001-01-01T00:00:00Z"  # Go refuses a list with an empty time in it
+    assert commands.run("delete", "left") == ""
+    assert not left.exists()
+
+
+def test_ps_hands_its_options_on_and_needs_the_pids(commands: Commands) -> None:
+    commands.configure(["sleep", "1000"])
+    commands.detached("run", "-d", commands.id)
+    pid = commands.state(commands.id)["pid"]
+    assert [line.split() for line in commands.run("ps", commands.id, "-eo", "pid,comm").splitlines()] == [
+        ["PID", "COMMAND"],
+        [str(pid), "sleep"],
+    ]
+    assert "couldn't find PID field in ps output" in commands.tried("ps", commands.id, "-eo", "comm").stderr
+
+
+def test_annotations_are_part_of_the_state_where_there_are_some(commands: Commands) -> None:
+    commands.configure(["true"], annotations={"org.example.key": "value"})
+    commands.detached("create", commands.id)
+    assert commands.state(commands.id)["annotations"] == {"org.example.key": "value"}
+
+
+def test_the_first_lines_of_the_version_are_those_that_engines_read(commands: Commands) -> None:
+    first, second, third = commands.run("--version").splitlines()
+    assert first.startswith("ocirt version ")
+    assert second.startswith("commit: ")
+    assert third == "spec: 1.3.0"
