@@ -149,10 +149,10 @@ class StateStore:
     def _check_root(self) -> None:
         """Nobody else may own or enter it: what lies there decides what a later ``kill`` hits."""
         try:
-            info = os.stat(self.root)
+            info = os.lstat(self.root)
         except FileNotFoundError:
             os.makedirs(self.root, 0o700, exist_ok=True)
-            info = os.stat(self.root)
+            info = os.lstat(self.root)
         if info.st_uid != os.geteuid() or not stat.S_ISDIR(info.st_mode) or info.st_mode & 0o022:
             raise StateError("", "absent", "create", f"state root {self.root} is not ours alone (owner or mode)")
 

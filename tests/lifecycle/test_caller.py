@@ -44,7 +44,7 @@ def attributes() -> dict[str, object]:
 
 
 def live(lab: Lab) -> None:
-    with lab.start(shell("sleep 0.01; echo x")) as container:
+    with lab.start(document("cat"), stdin=subprocess.PIPE) as container:
         container.exec(["true"], stdin=subprocess.DEVNULL).wait(SECONDS)
         said(container)
 
