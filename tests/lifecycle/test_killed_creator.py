@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -167,6 +168,7 @@ def test_a_record_of_another_boot_is_of_a_stopped_container(lab: Lab) -> None:
 
 def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(lab: Lab) -> None:
     bystander = subprocess.Popen(["sleep", "600"])
+    time.sleep(0.05)  # start times are counted in hundredths of a second (proc_pid_stat(5))
     container = lab.create(document("sleep", "600"))
     file = lab.root / container.id / "state.json"
     record = json.loads(file.read_bytes())
