@@ -210,7 +210,10 @@ class StateDirectory:
     def is_locked(self) -> bool:
         """Somebody works on it right now."""
         with contextlib.ExitStack() as stack:
-            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:  # deleted since it was opened
+                raise NotFoundError(self.id) from None
             stack.callback(os.close, fd)
             try:
                 fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
