@@ -89,7 +89,8 @@ def test_start_and_forced_delete_leave_none(lab: Lab) -> None:
         container = lab.create(SLEEP)
         started, deleted = at_once(lab.load(container).start, lambda: lab.load(container).delete(force=True))  # noqa: B023  # called in this round
         assert not started.startswith("wrong") or "InitDied" in started or "SetupError" in started
-        assert deleted == "done"
+        # A start that fails takes the container away itself, and then there is none left to delete.
+        assert deleted in {"done", "NotFoundError"}
         assert lab.remains() == []
 
 
