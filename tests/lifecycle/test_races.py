@@ -100,9 +100,9 @@ def test_kill_and_delete_never_fail_untyped(lab: Lab) -> None:
         loaded = [lab.load(container) for _ in range(4)]
         results = at_once(
             lambda: loaded[0].kill(9),  # noqa: B023  # called in this round
-            lambda: loaded[1].kill(9),  # noqa: B023
-            lambda: loaded[2].delete(force=True),  # noqa: B023
-            lambda: loaded[3].delete(force=True),  # noqa: B023
+            lambda: loaded[1].kill(9),  # noqa: B023  # as above
+            lambda: loaded[2].delete(force=True),  # noqa: B023  # as above
+            lambda: loaded[3].delete(force=True),  # noqa: B023  # as above
         )
         assert set(results[:2]) <= {"done", "StateError", "NotFoundError"}
         assert Counter(results[2:]) == {"done": 1, "NotFoundError": 1}

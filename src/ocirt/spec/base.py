@@ -98,7 +98,7 @@ class OCIObject:
     def evolve(self, **changes: object) -> Self:
         """A copy with some fields changed."""
         # Any field of any subclass: attrs itself refuses a wrong name.
-        return attrs.evolve(self, **changes)  # type: ignore[arg-type]
+        return attrs.evolve(self, **changes)  # type: ignore[arg-type]  # of members, by their names
 
     def __repr__(self) -> str:
         """Only what is set: a configuration has some two hundred members, and uses twenty."""
