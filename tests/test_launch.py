@@ -6,7 +6,10 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -40,7 +43,9 @@ def open_files(pid: int) -> list[int]:
 
 def until_told(launched: Launch) -> None:
     """Until the first Sync."""
-    assert next(launched.heard()) == SyncRequested(Purpose.CREATED)
+    event = next(launched.heard())
+    assert isinstance(event, SyncRequested)
+    assert event.purpose is Purpose.CREATED
 
 
 def test_the_program_runs_from_memory_that_nobody_can_write_to() -> None:
@@ -100,7 +105,7 @@ def test_it_ends_with_a_host_that_does_not_answer() -> None:
 def test_it_goes_on_when_told() -> None:
     with running(WAIT, o.SetUmask(0)) as launched:
         events = launched.heard()
-        assert next(events) == SyncRequested(Purpose.CREATED)
+        assert next(events) == SyncRequested(Purpose.CREATED, index=0)
         launched.go()
         assert list(events) == []
         assert reap(launched.pidfd, os.WNOWAIT) == 0
@@ -150,11 +155,43 @@ def test_what_goes_on_in_a_child_is_still_ours_to_wait_for() -> None:
     with running(o.Clone(o.CLONE_NEW["user"]), WAIT, o.SetUmask(0)) as launched:
         first = launched.pid
         events = launched.heard()
-        assert next(events) == SyncRequested(Purpose.CREATED)
+        assert next(events) == SyncRequested(Purpose.CREATED, index=1)
         assert launched.pid != first
         launched.go()
         assert list(events) == []
         assert reap(launched.pidfd, os.WNOWAIT) == 0
+
+
+LATE = """
+import os
+from ocirt import launch as module
+from ocirt.plan import Plan, ops as o
+plan = Plan((o.Clone(o.CLONE_NEW["user"]), o.Sync(o.Purpose.CREATED), o.SetHostname("x" * 65, origin="hostname")))
+null = os.open(os.devnull, os.O_RDWR)
+launched = module.launch(module.Prepared.of(plan), [], (null, null, null))
+first, events = launched.pid, launched.heard()
+print(next(events).purpose.name, launched.pid != first)
+launched.go()
+try:
+    next(events)
+except Exception as error:
+    print(error.origin)
+launched.abort()
+early = module.launch(module.Prepared.of(plan), [], (null, null, null))
+early.abort()
+try:
+    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+except ChildProcessError:
+    print("no child")
+"""
+
+
+@pytest.mark.root
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace, to keep a parent from telling of its child")
+def test_a_child_that_speaks_before_its_parent_is_heard_after_it() -> None:
+    delay = ["strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=clone3", "-e", "inject=clone3:delay_exit=200000"]
+    done = subprocess.run([*delay, sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.splitlines() == ["CREATED True", "hostname", "no child"], done.stderr
 
 
 @pytest.mark.root

@@ -151,10 +151,10 @@ def event(kind: int, *, value: int = 0, call: bytes = b"", detail: bytes = b"") 
 
 
 def test_events_are_read_as_they_were_meant() -> None:
-    assert decode(event(lib.EVENT_PID, value=7), 9) == Cloned(7, 9)
-    assert decode(event(lib.EVENT_SYNC, value=Purpose.HOOKS), -1) == SyncRequested(Purpose.HOOKS)
-    assert decode(event(lib.EVENT_TERMINAL), 9) == TerminalOpened(9)
-    assert decode(event(lib.EVENT_STARTED), -1) == Started()
+    assert decode(event(lib.EVENT_PID, value=7), 9) == Cloned(7, 9, index=3)
+    assert decode(event(lib.EVENT_SYNC, value=Purpose.HOOKS), -1) == SyncRequested(Purpose.HOOKS, index=3)
+    assert decode(event(lib.EVENT_TERMINAL), 9) == TerminalOpened(9, index=3)
+    assert decode(event(lib.EVENT_STARTED), -1) == Started(index=3)
     failed = decode(event(lib.EVENT_FAILED, value=1, call=b"open", detail=b"/x"), -1)
     assert failed == Failed(index=3, left=2, errno=errno.EIO, value=1, call="open", detail="/x")
 

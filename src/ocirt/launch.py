@@ -22,7 +22,7 @@ from ocirt._native import INIT, ffi, lib
 from ocirt.errors import HookError, InitDied, OCIError, SetupError, UnsupportedError
 from ocirt.plan import Plan
 from ocirt.plan.ops import CLONE_NEW, UNASKED, Clone, Op, Purpose, RunHook, Sync
-from ocirt.wire import EVENT, Cloned, Event, Failed, Frame, decode, encode
+from ocirt.wire import EVENT, Cloned, Event, Failed, Frame, TerminalOpened, decode, encode
 
 SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 MFD_EXEC: Final = 0x10
@@ -30,6 +30,9 @@ MFD_EXEC: Final = 0x10
 STAGED = CLONE_NEW["user"] | CLONE_NEW["time"]
 """Namespaces that ocirt-init has to create itself: an exec inside a new user namespace would lose its capabilities,
 and a time namespace takes in no process before its offsets are written."""
+
+HEARING_SECONDS: Final = 1.0
+"""How long an undone launch may take to tell of the processes it consists of."""
 
 
 @define(eq=False)
@@ -44,21 +47,42 @@ class Launch:
     """pidfds of processes that have handed the plan on."""
     reached: str = "launch"
     """The last thing we heard of, for whoever asks what it died of."""
+    births: list[int] = field(init=False)
+    """The Clones that we have yet to hear of."""
+    early: list[Event] = field(factory=list)
+    """What was said by processes whose birth we have yet to hear of."""
+
+    def __attrs_post_init__(self) -> None:
+        self.births = list(self.prepared.births)
 
     def heard(self) -> Iterator[Event]:
         """What it says, until it says no more; a failure is raised."""
-        while (event := self._receive()) is not None:
+        while (event := self._next()) is not None:
             match event:
-                case Cloned(pid, pidfd):
-                    self.stages.append(self.pidfd)
-                    self.pid, self.pidfd = pid, pidfd
+                case Cloned():
+                    continue
                 case Failed():
                     raise failure(self.prepared.plan, event)
                 case _:
                     yield event
 
-    def _receive(self) -> Event | None:
-        return receive(self.events)
+    def _next(self) -> Event | None:
+        """In the order of the plan: a process may be quicker to speak than its parent is to tell of it."""
+        if self.early and not self._is_early(self.early[0]):
+            return self.early.pop(0)
+        while (event := receive(self.events)) is not None:
+            if isinstance(event, Cloned):
+                del self.births[:1]
+                self.stages.append(self.pidfd)
+                self.pid, self.pidfd = event.pid, event.pidfd
+                return event
+            if not self._is_early(event):
+                return event
+            self.early.append(event)
+        return self.early.pop(0) if self.early else None
+
+    def _is_early(self, event: Event) -> bool:
+        return bool(self.births) and event.index > self.births[0]
 
     def go(self) -> None:
         """Let it go on after a Sync."""
@@ -80,11 +104,23 @@ class Launch:
 
     def abort(self) -> None:
         """Undo the launch: nothing of it stays."""
+        self._hear_of_all()
         self.stages.append(self.pidfd)
         for pidfd in self.stages:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         self.settle()
+
+    def _hear_of_all(self) -> None:
+        """Whom we do not know we cannot reap. A stage goes no further than to its Clone, or to a Sync that fails."""
+        with contextlib.suppress(OSError):
+            self.events.settimeout(HEARING_SECONDS)
+            self.events.shutdown(socket.SHUT_WR)
+            while self.births and self._next() is not None:
+                pass
+        for event in self.early:
+            if isinstance(event, TerminalOpened):
+                os.close(event.fd)
 
     def died(self) -> InitDied:
         """For when it stopped talking too early."""
@@ -103,6 +139,8 @@ class Prepared:
     frame: Frame
     unasked: frozenset[Purpose]
     """What init waits for without asking."""
+    births: tuple[int, ...]
+    """The numbers of its Clones."""
 
     @classmethod
     def of(cls, plan: Plan) -> Prepared:
@@ -110,7 +148,8 @@ class Prepared:
         skipped = isinstance(first, Clone) and not first.flags & STAGED
         flags = first.flags if skipped and isinstance(first, Clone) else 0
         unasked = frozenset(op.purpose for op in plan.ops if isinstance(op, Sync) and op.purpose in UNASKED)
-        return cls(plan, flags, encode(plan, int(skipped)), unasked)
+        births = tuple(number for number, op in enumerate(plan.ops[int(skipped) :]) if isinstance(op, Clone))
+        return cls(plan, flags, encode(plan, int(skipped)), unasked, births)
 
 
 def launch(

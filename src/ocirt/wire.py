@@ -7,7 +7,7 @@ import re
 import struct
 from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ocirt._native import lib
 from ocirt.plan import ID_MARK, Plan
@@ -92,7 +92,14 @@ def encode(plan: Plan, skip: int = 0) -> Frame:
 
 
 @frozen
-class Cloned:
+class Said:
+    """What init says, at operation number ``index`` of those that it was given."""
+
+    index: int = field(default=0, kw_only=True)
+
+
+@frozen
+class Cloned(Said):
     """The next stage runs in its own process; ``pidfd`` is ours to close."""
 
     pid: int
@@ -100,29 +107,28 @@ class Cloned:
 
 
 @frozen
-class SyncRequested:
+class SyncRequested(Said):
     """Init waits for the host."""
 
     purpose: Purpose
 
 
 @frozen
-class TerminalOpened:
+class TerminalOpened(Said):
     """The master side of the container's terminal."""
 
     fd: int
 
 
 @frozen
-class Started:
+class Started(Said):
     """The start request was heard; next comes the program, or a failure."""
 
 
 @frozen
-class Failed:
-    """Operation number ``index`` failed, with ``left`` more to come."""
+class Failed(Said):
+    """The operation failed, with ``left`` more to come."""
 
-    index: int
     left: int
     errno: int
     value: int
@@ -137,14 +143,14 @@ def decode(frame: bytes, fd: int) -> Event:
     """One frame, and the descriptor that came with it (or -1)."""
     kind, index, left, _, errno, value, call, detail = EVENT.unpack(frame)
     if kind == lib.EVENT_PID:
-        return Cloned(value, fd)
+        return Cloned(value, fd, index=index)
     if kind == lib.EVENT_SYNC:
-        return SyncRequested(Purpose(value))
+        return SyncRequested(Purpose(value), index=index)
     if kind == lib.EVENT_TERMINAL:
-        return TerminalOpened(fd)
+        return TerminalOpened(fd, index=index)
     if kind == lib.EVENT_STARTED:
-        return Started()
-    return Failed(index, left, errno, value, _text(call), _text(detail))
+        return Started(index=index)
+    return Failed(left, errno, value, _text(call), _text(detail), index=index)
 
 
 def _text(field: bytes) -> str:
