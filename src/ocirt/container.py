@@ -18,7 +18,7 @@ from ocirt.errors import ExitStatusUnknown, HookError, OCIError, StateError
 from ocirt.preparation import CgroupManager, Request
 from ocirt.process import Process, reap_ended
 from ocirt.spec import Spec
-from ocirt.state import INTENT, Record, StateDirectory, StateStore, Status, locked, open_init
+from ocirt.state import INTENT, Record, StateDirectory, StateStore, Status, open_init
 from ocirt.streams import Stream, opened
 
 if TYPE_CHECKING:
@@ -180,10 +180,12 @@ class Container:
         """
         from ocirt.starting import start
 
-        with locked(self._store, self.id, "start") as directory:
+        with self._store.open(self.id, "start") as directory:
+            directory.lock(operation="start")
             record = self._read(directory)
-            connection = directory.connect() if record is not None and record.pid else None
-            if connection is None or record is None or record.cgroup.frozen():
+            ready = record is not None and record.pid and not record.cgroup.frozen()
+            connection = directory.connect() if ready else None
+            if connection is None or record is None:
                 self._check("start", directory, record)
                 raise StateError(self.id, Status.RUNNING, "start", TABLE["start"][Status.RUNNING])
             try:

@@ -64,14 +64,18 @@ class Creation:
             launched = self._launch()
             try:
                 self._keep_pace(launched)
+                process = self._process()
+                self.listener.close()
+                self.streams.release()
                 self._attend(launched)
             except BaseException:
                 if self.terminal is not None:
                     self.terminal.close()
                 launched.abort()
                 raise
-            launched.settle()
-        return self.record, self._process(launched)
+        process.began(launched.pid, launched.pidfd, self.terminal)
+        launched.settle()
+        return self.record, process
 
     def _record(self) -> None:
         """Take the id, and write down what is about to be made."""
@@ -191,10 +195,10 @@ class Creation:
                 raise UnsupportedError(f"process.rlimits[{index}].type", f"Python knows no {limit.type} here")
             set_rlimit(pid, number, limit.soft, limit.hard, f"process.rlimits[{index}]")
 
-    def _process(self, launched: Launch) -> Process:
+    def _process(self) -> Process:
+        """What the caller will have of init, made while there is time."""
         program = self.document.process
-        process = Process(program.args if program else (), launched.pid, launched.pidfd)
-        process.terminal = self.terminal
+        process = Process(program.args if program else ())
         self.streams.give_to(process)
         return process
 

@@ -107,7 +107,7 @@ class Process:
     stdout: IO[bytes] | None
     stderr: IO[bytes] | None
 
-    def __init__(self, args: Sequence[str], pid: int, pidfd: int) -> None:
+    def __init__(self, args: Sequence[str], pid: int = 0, pidfd: int = -1) -> None:
         self.args = tuple(args)
         self.pid = pid
         self.returncode: int | None = None
@@ -116,6 +116,10 @@ class Process:
         self._pidfd = pidfd
         self._lock = threading.Lock()
         self._output: dict[IO[bytes], list[bytes]] = {}
+
+    def began(self, pid: int, pidfd: int, terminal: Terminal | None) -> None:
+        """It is this one; the pidfd is ours from now on."""
+        self.pid, self._pidfd, self.terminal = pid, pidfd, terminal
 
     def fileno(self) -> int:
         """The pidfd: readable once the process has ended (pidfd_open(2))."""

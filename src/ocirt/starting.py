@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 
 from ocirt import hooks
@@ -16,6 +17,13 @@ from ocirt.state import Record, StateDirectory, Status
 from ocirt.wire import Failed, Started
 
 
+def _await_end(connection: socket.socket) -> None:
+    """Init closes its end by its execve, or by its death; what it said before can be read afterwards."""
+    waiter = select.poll()
+    waiter.register(connection, 0)  # POLLHUP alone: one wake-up, not two
+    waiter.poll()
+
+
 def start(connection: socket.socket, directory: StateDirectory, record: Record, document: Spec) -> None:
     """Say go, and hear how it went: init's silence is its execve.
 
@@ -27,6 +35,7 @@ def start(connection: socket.socket, directory: StateDirectory, record: Record, 
             raise StateError(record.id, Status.CREATED, "start", "process property must not be empty")
         with contextlib.suppress(BrokenPipeError):
             connection.send(b"s")
+        _await_end(connection)
         heard = receive(connection)
         if not isinstance(heard, Started):
             raise StateError(record.id, Status.STOPPED, "start", "cannot start a container that has stopped")

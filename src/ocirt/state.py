@@ -23,7 +23,7 @@ import re
 import socket
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple, cast
 
@@ -36,6 +36,9 @@ START: Final = "start.sock"
 SCRATCH: Final = "scratch"
 ID: Final = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_+.-]{0,199}")
 """No leading dot (crun's rule), nothing that is not a plain file name (runc's), and short enough for one."""
+
+SUN_PATH: Final = 108
+"""Bytes for a socket's path, with the NUL at its end."""
 
 OUTCOME: Final = ("created", "pid", "start_time", "boot")
 
@@ -261,15 +264,23 @@ class StateDirectory:
         return json.loads(self.read(INTENT))["config"]
 
     def listen(self, listener: socket.socket) -> None:
-        """Where a start request arrives; below /proc/self/fd, since socket paths must be short (unix(7))."""
-        listener.bind(f"/proc/self/fd/{self.fd}/{START}")
+        """Where a start request arrives."""
+        listener.bind(self._start_path())
         listener.listen(16)
+
+    def _start_path(self) -> str:
+        """Below /proc/self/fd where it would be too long for a socket (unix(7)).
+
+        By its own path it is found sooner; and as long as we hold the lock, that is this directory's.
+        """
+        path = f"{self.path}/{START}"
+        return path if len(os.fsencode(path)) < SUN_PATH else f"/proc/self/fd/{self.fd}/{START}"
 
     def connect(self) -> socket.socket | None:
         """To an init that waits for its start; ``None`` if none does."""
         start = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            start.connect(f"/proc/self/fd/{self.fd}/{START}")
+            start.connect(self._start_path())
         except OSError as error:
             start.close()
             if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
@@ -291,14 +302,25 @@ class StateDirectory:
 
     def remove(self) -> None:
         """Last of all: as long as the directory is there, somebody can find and delete the rest."""
+        for name in (INTENT, STATE):  # most often there is nothing else
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self.fd)
         with contextlib.suppress(FileNotFoundError):
-            with os.scandir(self.fd) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        os.rmdir(entry.name, dir_fd=self.fd)
-                    else:
-                        os.unlink(entry.name, dir_fd=self.fd)
-            os.rmdir(self.path)
+            try:
+                os.rmdir(self.path)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+                self._remove_all()
+                os.rmdir(self.path)
+
+    def _remove_all(self) -> None:
+        with os.scandir(self.fd) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    os.rmdir(entry.name, dir_fd=self.fd)
+                else:
+                    os.unlink(entry.name, dir_fd=self.fd)
 
     def status(self, record: Record | None) -> Status:
         """What is the case right now."""
@@ -375,14 +397,3 @@ def now() -> str:
     """RFC 3339 with nanoseconds, UTC."""
     seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanoseconds:09d}Z"
-
-
-def locked(store: StateStore, container_id: str, operation: str) -> contextlib.AbstractContextManager[StateDirectory]:
-    """Open a container's directory and hold its lock."""
-
-    @contextlib.contextmanager
-    def hold() -> Iterator[StateDirectory]:
-        with store.open(container_id, operation) as directory:
-            yield directory.lock(operation=operation)
-
-    return hold()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 from subprocess import DEVNULL, PIPE, STDOUT
-from typing import IO
+from typing import IO, Self
 
-from attrs import define
+from attrs import Factory, define
 
 from ocirt.errors import OCIError
 from ocirt.process import Process
@@ -16,72 +15,91 @@ from ocirt.process import Process
 Stream = int | IO[bytes] | IO[str] | None
 """PIPE, DEVNULL, STDOUT (for stderr), a descriptor, a file object, or ``None`` for the caller's own."""
 
+NAMES = ("stdin", "stdout", "stderr")
+
 
 @define
 class Streams:
-    """``child`` goes to the process; the others stay: our ends of the pipes."""
+    """``child`` goes to the process; the others stay: our ends of the pipes.
 
-    child: tuple[int, int, int]
-    ours: int
+    As a context manager it closes the process's ends at the latest at its end, and ours only on failure.
+    """
+
+    child: tuple[int, ...] = ()
+    ours: int = 0
     """A bit for each that was made for this process."""
-    stdin: IO[bytes] | None
-    stdout: IO[bytes] | None
-    stderr: IO[bytes] | None
+    stdin: IO[bytes] | None = None
+    stdout: IO[bytes] | None = None
+    stderr: IO[bytes] | None = None
+    _theirs: list[int] = Factory(list)
+    _null: int = -1
 
     def give_to(self, process: Process) -> None:
         process.stdin, process.stdout, process.stderr = self.stdin, self.stdout, self.stderr
 
+    def release(self) -> None:
+        """The process has its own by now."""
+        while self._theirs:
+            os.close(self._theirs.pop())
 
-@contextlib.contextmanager
-def opened(stdin: Stream, stdout: Stream, stderr: Stream) -> Iterator[Streams]:
-    """Make what has to be made; the process's ends are closed at the end, ours only on failure."""
-    with contextlib.ExitStack() as undo, contextlib.ExitStack() as theirs:
-        input_fd, writer = _one(stdin, 0, undo, theirs)
-        output_fd, reader = _one(stdout, 1, undo, theirs)
-        if stderr == STDOUT:
-            error_fd, errors = output_fd, None
-        else:
-            error_fd, errors = _one(stderr, 2, undo, theirs)
-        ours = sum(1 << bit for bit, stream in enumerate((stdin, stdout, stderr)) if stream == PIPE)
-        yield Streams((input_fd, output_fd, error_fd), ours, writer, reader, errors)
-        undo.pop_all()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.release()
+        if kind is not None:
+            for stream in (self.stdin, self.stdout, self.stderr):
+                if stream is not None:
+                    stream.close()
+
+    def open(self, stream: Stream, number: int) -> int:
+        """The process's end."""
+        if stream is None:
+            return self._inherited(number)
+        if not isinstance(stream, int):
+            return stream.fileno()
+        if stream >= 0:
+            return stream
+        if stream == DEVNULL:
+            return self._nothing()
+        if stream == PIPE:
+            return self._pipe(number)
+        if stream == STDOUT and number == 2:
+            return self.child[1]
+        raise OCIError(f"{NAMES[number]}: {stream} is none of PIPE, DEVNULL, a file")
+
+    def _pipe(self, number: int) -> int:
+        self.ours |= 1 << number
+        read, write = os.pipe2(os.O_CLOEXEC)
+        if number == 0:
+            self._theirs.append(read)
+            self.stdin = open(write, "wb", buffering=0)  # noqa: SIM115  # closed by __exit__, or by the process
+            return read
+        self._theirs.append(write)
+        setattr(self, NAMES[number], open(read, "rb"))  # noqa: SIM115
+        return write
+
+    def _inherited(self, number: int) -> int:
+        """The caller may run with a stream closed, and its number could be any file by now, or soon."""
+        with contextlib.suppress(OSError):
+            os.fstat(number)
+            return number
+        return self._nothing()
+
+    def _nothing(self) -> int:
+        if self._null < 0:
+            self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            self._theirs.append(self._null)
+        return self._null
 
 
-def _one(
-    stream: Stream, number: int, undo: contextlib.ExitStack, theirs: contextlib.ExitStack
-) -> tuple[int, IO[bytes] | None]:
-    if stream is None:
-        return _inherited(number, theirs), None
-    if not isinstance(stream, int):
-        return stream.fileno(), None
-    if stream >= 0:
-        return stream, None
-    if stream == DEVNULL:
-        return _null(theirs), None
-    if stream == PIPE:
-        return _pipe(number, undo, theirs)
-    raise OCIError(f"{('stdin', 'stdout', 'stderr')[number]}: {stream} is none of PIPE, DEVNULL, a file")
-
-
-def _pipe(number: int, undo: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[int, IO[bytes]]:
-    read, write = os.pipe2(os.O_CLOEXEC)
-    if number == 0:
-        theirs.callback(os.close, read)
-        return read, undo.enter_context(open(write, "wb", buffering=0))
-    theirs.callback(os.close, write)
-    return write, undo.enter_context(open(read, "rb"))
-
-
-def _inherited(number: int, theirs: contextlib.ExitStack) -> int:
-    """The caller may run with a stream closed, and its number could be any file by now, or soon."""
+def opened(stdin: Stream, stdout: Stream, stderr: Stream) -> Streams:
+    """Make what has to be made."""
+    streams = Streams()
     try:
-        os.fstat(number)
-    except OSError:
-        return _null(theirs)
-    return number
-
-
-def _null(theirs: contextlib.ExitStack) -> int:
-    fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    theirs.callback(os.close, fd)
-    return fd
+        for number, stream in enumerate((stdin, stdout, stderr)):
+            streams.child = (*streams.child, streams.open(stream, number))
+    except BaseException as error:
+        streams.__exit__(error, None, None)
+        raise
+    return streams
