@@ -23,7 +23,7 @@ from ocirt.plan import tree_ops as t
 from ocirt.plan.ops import Op, Purpose
 from ocirt.wire import Failed, SyncRequested
 
-WAIT = o.Sync(Purpose.CREATED)
+WAIT = o.Sync(Purpose.RLIMITS)
 
 
 @contextlib.contextmanager
@@ -45,7 +45,7 @@ def until_told(launched: Launch) -> None:
     """Until the first Sync."""
     event = next(launched.heard())
     assert isinstance(event, SyncRequested)
-    assert event.purpose is Purpose.CREATED
+    assert event.purpose is Purpose.RLIMITS
 
 
 def test_the_program_runs_from_memory_that_nobody_can_write_to() -> None:
@@ -76,16 +76,16 @@ def test_it_inherits_no_environment() -> None:
 
 
 def test_signals_are_as_a_new_program_expects_them() -> None:
-    """Python ignores SIGPIPE and SIGXFSZ, and a caller's thread may block any."""
+    """Python ignores SIGPIPE and SIGXFSZ, and a caller's thread may block any; a hook hears of neither."""
+    script = "grep -E 'Sig(Blk|Ign)' /proc/self/status; exit 1"
+    hook = o.RunHook("/bin/sh", ("sh", "-c", script), (), 0, False, ("", ""), origin="hooks.createContainer[0]")
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
-        with running(WAIT) as launched:
-            until_told(launched)
-            with open(f"/proc/{launched.pid}/status") as file:
-                status = dict(line.split(":\t") for line in file.read().splitlines() if line.startswith("Sig"))
+        with running(hook) as launched, pytest.raises(HookError) as caught:
+            list(launched.heard())
     finally:
         assert signal.pthread_sigmask(signal.SIG_SETMASK, before) == {*before, signal.SIGUSR1}
-    assert {status[name] for name in ("SigBlk", "SigIgn", "SigCgt")} == {"0" * 16}
+    assert caught.value.output.split() == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
 
 
 def test_its_session_is_its_own() -> None:
@@ -105,7 +105,7 @@ def test_it_ends_with_a_host_that_does_not_answer() -> None:
 def test_it_goes_on_when_told() -> None:
     with running(WAIT, o.SetUmask(0)) as launched:
         events = launched.heard()
-        assert next(events) == SyncRequested(Purpose.CREATED, index=0)
+        assert next(events) == SyncRequested(Purpose.RLIMITS, index=0)
         launched.go()
         assert list(events) == []
         assert reap(launched.pidfd, os.WNOWAIT) == 0
@@ -155,7 +155,7 @@ def test_what_goes_on_in_a_child_is_still_ours_to_wait_for() -> None:
     with running(o.Clone(o.CLONE_NEW["user"]), WAIT, o.SetUmask(0)) as launched:
         first = launched.pid
         events = launched.heard()
-        assert next(events) == SyncRequested(Purpose.CREATED, index=1)
+        assert next(events) == SyncRequested(Purpose.RLIMITS, index=1)
         assert launched.pid != first
         launched.go()
         assert list(events) == []
@@ -166,7 +166,7 @@ LATE = """
 import os
 from ocirt import launch as module
 from ocirt.plan import Plan, ops as o
-plan = Plan((o.Clone(o.CLONE_NEW["user"]), o.Sync(o.Purpose.CREATED), o.SetHostname("x" * 65, origin="hostname")))
+plan = Plan((o.Clone(o.CLONE_NEW["user"]), o.Sync(o.Purpose.RLIMITS), o.SetHostname("x" * 65, origin="hostname")))
 null = os.open(os.devnull, os.O_RDWR)
 launched = module.launch(module.Prepared.of(plan), [], (null, null, null))
 first, events = launched.pid, launched.heard()
@@ -191,7 +191,7 @@ except ChildProcessError:
 def test_a_child_that_speaks_before_its_parent_is_heard_after_it() -> None:
     delay = ["strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=clone3", "-e", "inject=clone3:delay_exit=200000"]
     done = subprocess.run([*delay, sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout.splitlines() == ["CREATED True", "hostname", "no child"], done.stderr
+    assert done.stdout.splitlines() == ["RLIMITS True", "hostname", "no child"], done.stderr
 
 
 @pytest.mark.root

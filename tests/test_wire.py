@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ocirt import wire
 from ocirt._native import lib
 from ocirt.plan import ID_MARK, Plan, ops, plan_create, tree_ops
-from ocirt.plan.ops import Op, Purpose, Tolerance
+from ocirt.plan.ops import Manner, Op, Purpose, Tolerance
 from ocirt.wire import Cloned, Failed, Started, SyncRequested, TerminalOpened, decode, encode
 from tests.plan.strategies import Case, honoured
 
@@ -49,6 +49,12 @@ def test_an_operation_is_found_by_its_name() -> None:
 def test_tolerances_have_the_numbers_of_the_header() -> None:
     assert {tolerance.name: tolerance.value for tolerance in Tolerance} == {
         name: getattr(lib, name) for name in Tolerance.__members__
+    }
+
+
+def test_manners_have_the_numbers_of_the_header() -> None:
+    assert {manner.name: manner.value for manner in Manner} == {
+        name: getattr(lib, f"SYNC_{name}") for name in Manner.__members__
     }
 
 
@@ -86,13 +92,13 @@ def spoken(plan: Plan) -> list[tuple[int, list[int], list[bytes]]]:
 @given(honoured())
 def test_a_plan_arrives_as_it_was_sent(case: Case) -> None:
     plan = plan_create(*case)
-    assert parse(encode(plan).bytes()) == spoken(plan)
+    assert parse(encode(plan).encoded()) == spoken(plan)
 
 
 @given(st.lists(st.text(CHARACTERS)))
 def test_strings_arrive_whole(strings: list[str]) -> None:
     plan = Plan((ops.FindProgram("x", tuple(strings)), ops.SetHostname("y")))
-    assert parse(encode(plan).bytes()) == spoken(plan)
+    assert parse(encode(plan).encoded()) == spoken(plan)
 
 
 LENGTHS = (255, 256, 2**15, 65_519, 65_520, 65_535, 65_536, 65_548, 2**20)
@@ -102,23 +108,23 @@ LENGTHS = (255, 256, 2**15, 65_519, 65_520, 65_535, 65_536, 65_548, 2**20)
 def test_a_long_string_changes_nothing_else(length: int) -> None:
     """CVE-2021-43784: lengths of 16 bits let the end of a string be read as instructions."""
     plan = Plan((ops.SetHostname("x" * length), tree_ops.PivotRoot(), ops.SetHostname("y")))
-    assert parse(encode(plan).bytes()) == spoken(plan)
+    assert parse(encode(plan).encoded()) == spoken(plan)
 
 
 def test_counts_are_not_limited_to_16_bits() -> None:
     args = tuple(f"{number}" for number in range(100_000))
     plan = Plan((ops.Exec(args, ()), ops.SetUser(0, 0, True, tuple(range(70_000)))))
-    assert parse(encode(plan).bytes()) == spoken(plan)
+    assert parse(encode(plan).encoded()) == spoken(plan)
 
 
 def test_a_string_is_sent_once() -> None:
     plan = Plan(tuple(ops.SetHostname("x" * 1000) for _ in range(100)))
-    assert len(encode(plan).bytes()) < 5000
+    assert len(encode(plan).encoded()) < 5000
 
 
 def test_bytes_that_are_no_text_arrive_as_bytes() -> None:
     plan = Plan((ops.SetHostname("\udcff\udc80"),))
-    assert parse(encode(plan).bytes())[0][2] == [b"\xff\x80"]
+    assert parse(encode(plan).encoded())[0][2] == [b"\xff\x80"]
 
 
 @pytest.mark.parametrize("string", ["\0", "x\0y", f"{ID_MARK}\0", f"\0{ID_MARK}"])
@@ -129,21 +135,21 @@ def test_a_nul_is_refused(string: str) -> None:
 
 def test_what_was_done_by_the_start_itself_is_not_sent() -> None:
     plan = Plan((ops.Clone(1), ops.SetHostname("x")))
-    assert parse(encode(plan, 1).bytes()) == spoken(Plan(plan.ops[1:]))
+    assert parse(encode(plan, 1).encoded()) == spoken(Plan(plan.ops[1:]))
 
 
 def test_the_id_is_filled_in_wherever_its_mark_stands() -> None:
     plan = Plan((ops.SetHostname("a"), ops.SetHostname(f"/{ID_MARK}/x/{ID_MARK}"), ops.SetHostname(ID_MARK)))
     frame = encode(plan)
     for container_id in ("c", "longer"):
-        written = [string for _, _, (string,) in parse(frame.bytes(container_id))]
+        written = [string for _, _, (string,) in parse(frame.encoded(container_id))]
         assert written == [b"a", f"/{container_id}/x/{container_id}".encode(), container_id.encode()]
 
 
 @given(CHARACTERS)
 def test_no_text_of_a_configuration_is_taken_for_the_id(character: str) -> None:
     plan = Plan((ops.SetHostname(character),))
-    assert parse(encode(plan).bytes("id"))[0][2] == [character.encode()]
+    assert parse(encode(plan).encoded("id"))[0][2] == [character.encode()]
 
 
 def event(kind: int, *, value: int = 0, call: bytes = b"", detail: bytes = b"") -> bytes:

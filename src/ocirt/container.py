@@ -22,6 +22,8 @@ from ocirt.state import INTENT, Record, StateDirectory, StateStore, Status, open
 from ocirt.streams import Stream, opened
 
 if TYPE_CHECKING:
+    import socket
+
     from ocirt.execution import Plans
     from ocirt.spec import JSON, User
     from ocirt.spec import Process as ProcessSpec
@@ -183,8 +185,7 @@ class Container:
         with self._store.open(self.id, "start") as directory:
             directory.lock(operation="start")
             record = self._read(directory)
-            ready = record is not None and record.pid and not record.cgroup.frozen()
-            connection = directory.connect() if ready else None
+            connection = self._connection(directory, record)
             if connection is None or record is None:
                 self._check("start", directory, record)
                 raise StateError(self.id, Status.RUNNING, "start", TABLE["start"][Status.RUNNING])
@@ -194,6 +195,13 @@ class Container:
                 if not isinstance(error, StateError):
                     self._destroy(directory, record)
                 raise
+
+    def _connection(self, directory: StateDirectory, record: Record | None) -> socket.socket | None:
+        """To an init that waits for its start."""
+        if record is None or not record.pid or record.cgroup.frozen() or not directory.has_start():
+            return None
+        starter = self.process._take_starter() if self.process is not None else None
+        return starter or directory.connect()
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until init ends: its return code, negative for a signal.

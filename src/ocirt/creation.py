@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from attrs import define, field
 
 from ocirt import hooks, idmap
+from ocirt._native import lib
 from ocirt.errors import HookError, SetupError, SpecError, UnsupportedError
 from ocirt.launch import Launch, launch
 from ocirt.plan.context import Descriptor, InitPidfd, NamespaceFile, RootDirectory, StartSocket
@@ -65,7 +66,6 @@ class Creation:
             try:
                 self._keep_pace(launched)
                 process = self._process()
-                self.listener.close()
                 self.streams.release()
                 self._attend(launched)
             except BaseException:
@@ -73,7 +73,7 @@ class Creation:
                     self.terminal.close()
                 launched.abort()
                 raise
-        process.began(launched.pid, launched.pidfd, self.terminal)
+        process._began(launched.pid, launched.pidfd, self.terminal, launched.events)  # one thing in two files
         launched.settle()
         return self.record, process
 
@@ -162,7 +162,6 @@ class Creation:
                     continue
                 case SyncRequested(Purpose.CREATED):
                     self._commit(launched.pid)
-                    launched.go()
                     return
             launched.reached = type(event).__name__ if not isinstance(event, SyncRequested) else event.purpose.name
             launched.go()
@@ -173,6 +172,7 @@ class Creation:
         if self.record.pid != pid:
             self._identify(pid)
         self.directory.commit()
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, lib.WIRE_COMMITTED)
 
     def _identify(self, pid: int) -> None:
         self.record = self.record._replace(pid=pid, start_time=start_time(pid)[1], boot=boot_id(), created=now())

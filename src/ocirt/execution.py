@@ -98,6 +98,7 @@ class Execution:
                     self.terminal.close()
                 launched.abort()
                 raise
+            launched.events.close()
             launched.settle()
         return self._process(launched)
 

@@ -96,7 +96,6 @@ class Launch:
 
     def settle(self) -> None:
         """Reap the stages that have done their part, so that only the last process is left of the launch."""
-        self.events.close()
         while self.stages:
             pidfd = self.stages.pop()
             reap(pidfd)
@@ -109,6 +108,7 @@ class Launch:
         for pidfd in self.stages:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        self.events.close()
         self.settle()
 
     def _hear_of_all(self) -> None:
@@ -156,29 +156,18 @@ def launch(
     prepared: Prepared, descriptors: Sequence[int], stdio: Sequence[int], cgroup: int = -1, container_id: str = ""
 ) -> Launch:
     """Start ocirt-init with these streams and the plan's descriptors (all stay the caller's), in a v2 cgroup."""
-    plan = prepared.plan
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with contextlib.ExitStack() as undo:
-        undo.callback(theirs.close)
-        undo.callback(ours.close)
-        described = os.memfd_create("plan", os.MFD_CLOEXEC)
-        undo.callback(os.close, described)
-        _write_all(described, prepared.frame.bytes(container_id))
-        fds = ffi.new("int[]", [*stdio, theirs.fileno(), described, *descriptors])
-        pid, pidfd = ffi.new("int *"), ffi.new("int *")
-        with _program() as program:
-            error = lib.ocirt_spawn(program, fds, len(fds), prepared.namespaces, cgroup, pid, pidfd)
-        if error:
-            if pid[0] > 0:
-                reap(pidfd[0])
-                os.close(pidfd[0])
-            first = plan.ops[0]
-            raise spawn_error(first, error)
-        result = Launch(prepared, ours, pid[0], pidfd[0])
-        undo.pop_all()
-        theirs.close()
-        os.close(described)
-    return result
+    made = ffi.new("int[3]")
+    plan = prepared.frame.encoded(container_id)
+    with _program() as program:
+        fds = (*stdio, *descriptors)
+        error = lib.ocirt_spawn(program, plan, len(plan), fds, len(fds), prepared.namespaces, cgroup, made)
+    if error:
+        if made[0]:
+            reap(made[1])
+            os.close(made[1])
+        raise spawn_error(prepared.plan.ops[0], error)
+    pid, pidfd, events = made
+    return Launch(prepared, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, events), pid, pidfd)
 
 
 def spawn_error(first: Op, error: int) -> OCIError:

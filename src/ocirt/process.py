@@ -12,6 +12,7 @@ import os
 import select
 import selectors
 import signal
+import socket
 import struct
 import subprocess
 import threading
@@ -114,12 +115,18 @@ class Process:
         self.terminal: Terminal | None = None
         self.stdin = self.stdout = self.stderr = None
         self._pidfd = pidfd
+        self._starter: socket.socket | None = None
         self._lock = threading.Lock()
         self._output: dict[IO[bytes], list[bytes]] = {}
 
-    def began(self, pid: int, pidfd: int, terminal: Terminal | None) -> None:
-        """It is this one; the pidfd is ours from now on."""
-        self.pid, self._pidfd, self.terminal = pid, pidfd, terminal
+    def _began(self, pid: int, pidfd: int, terminal: Terminal | None, starter: socket.socket) -> None:
+        """It is this one; what is passed is ours from now on."""
+        self.pid, self._pidfd, self.terminal, self._starter = pid, pidfd, terminal, starter
+
+    def _take_starter(self) -> socket.socket | None:
+        """The way to an init that we created and nobody has started through us: shorter than by its socket's path."""
+        starter, self._starter = self._starter, None
+        return starter
 
     def fileno(self) -> int:
         """The pidfd: readable once the process has ended (pidfd_open(2))."""
@@ -272,6 +279,8 @@ class Process:
     def close(self) -> None:
         """Close the streams and the terminal, and forget the process; it goes on if it runs."""
         self._close_streams()
+        if (starter := self._take_starter()) is not None:
+            starter.close()
         if self.terminal is not None:
             self.terminal.close()
         if self._pidfd >= 0:

@@ -112,7 +112,8 @@ class StateStore:
     """The directory of all containers of one user."""
 
     def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
-        self.root = os.path.abspath(os.fspath(root) if root is not None else default_root())
+        path = os.fspath(root) if root is not None else default_root()
+        self.root = path if path.startswith("/") else os.path.abspath(path)
 
     def claim(self, container_id: str) -> StateDirectory:
         """Take an id: of all who try, one gets the directory (mkdir(2) is the lock), locked.
@@ -340,7 +341,7 @@ class StateDirectory:
 
 
 def _dumped(value: Json) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return _encoder.encode(value).encode()
 
 
 def open_init(record: Record) -> int | None:
@@ -391,6 +392,8 @@ def boot_id() -> str:
 
 
 _boot_id = ""
+
+_encoder = json.JSONEncoder(separators=(",", ":"))
 
 
 def now() -> str:

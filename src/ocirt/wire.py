@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import re
 import struct
+from functools import cached_property
 from typing import Final
 
 from attrs import field, frozen
@@ -16,6 +17,8 @@ from ocirt.plan.ops import Op, Purpose
 HEADER: Final = struct.Struct("=8I")
 OPERATION: Final = struct.Struct("=6I")
 EVENT: Final = struct.Struct(f"=IIIIii{lib.WIRE_CALL_SIZE}s{lib.WIRE_DETAIL_SIZE}s")
+SHORT_EVENT: Final = struct.Struct("=IIIIii")
+"""One that is no failure."""
 
 
 def _code_name(class_: type[Op]) -> str:
@@ -33,7 +36,7 @@ class _Codes(dict[type[Op], int]):
 CODES: Final = _Codes()
 
 
-@frozen
+@frozen(slots=False)
 class Frame:
     """An encoded plan, in which the container's id may still have to be filled in: the rest is worth keeping."""
 
@@ -46,15 +49,21 @@ class Frame:
     gaps: tuple[tuple[int, str], ...]
     """Strings with the mark in them, and where their offsets belong."""
 
-    def bytes(self, container_id: str = "") -> bytes:
+    def encoded(self, container_id: str = "") -> bytes:
         """What ocirt-init reads."""
-        offsets, text = self.offsets, self.text
-        if self.gaps:
-            offsets, grown = offsets[:], bytearray(text)
-            for place, string in self.gaps:
-                offsets[place] = len(grown)
-                grown += string.replace(ID_MARK, container_id).encode("utf-8", "surrogateescape") + b"\0"
-            text = bytes(grown)
+        if not self.gaps:
+            return self._whole
+        offsets, text = self.offsets[:], bytearray(self.text)
+        for place, string in self.gaps:
+            offsets[place] = len(text)
+            text += string.replace(ID_MARK, container_id).encode("utf-8", "surrogateescape") + b"\0"
+        return self._joined(offsets, text)
+
+    @cached_property
+    def _whole(self) -> bytes:
+        return self._joined(self.offsets, self.text)
+
+    def _joined(self, offsets: array.array[int], text: bytes | bytearray) -> bytes:
         size = HEADER.size + len(self.tables) + 4 * len(offsets) + len(text)
         counts = (self.operations, self.numbers, len(offsets), len(text), self.descriptors)
         header = HEADER.pack(lib.WIRE_MAGIC, lib.WIRE_VERSION, size, *counts)
@@ -141,7 +150,7 @@ Event = Cloned | SyncRequested | TerminalOpened | Started | Failed
 
 def decode(frame: bytes, fd: int) -> Event:
     """One frame, and the descriptor that came with it (or -1)."""
-    kind, index, left, _, errno, value, call, detail = EVENT.unpack(frame)
+    kind, index, left, _, errno, value = SHORT_EVENT.unpack_from(frame)
     if kind == lib.EVENT_PID:
         return Cloned(value, fd, index=index)
     if kind == lib.EVENT_SYNC:
@@ -150,6 +159,7 @@ def decode(frame: bytes, fd: int) -> Event:
         return TerminalOpened(fd, index=index)
     if kind == lib.EVENT_STARTED:
         return Started(index=index)
+    call, detail = EVENT.unpack(frame)[-2:]
     return Failed(left, errno, value, _text(call), _text(detail), index=index)
 
 

@@ -41,7 +41,7 @@ class Outcome:
 
 def run(*operations: Op, slots: Sequence[int] = (), namespaces: int = 0, program: Path = INIT) -> Outcome:
     """Run these operations, none of which is Exec; their mounts go with the mount namespace."""
-    return run_bytes(encode(Plan(operations)).bytes(), slots=slots, namespaces=namespaces, program=program)
+    return run_bytes(encode(Plan(operations)).encoded(), slots=slots, namespaces=namespaces, program=program)
 
 
 def run_bytes(
@@ -49,29 +49,26 @@ def run_bytes(
 ) -> Outcome:
     """Run whatever this is; a Sync is answered ``answers`` times in advance."""
     with contextlib.ExitStack() as stack:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        stack.enter_context(ours)
-        ours.settimeout(SECONDS)
         null = _opened(os.open("/dev/null", os.O_RDWR), stack)
-        described = _opened(os.memfd_create("plan"), stack)
-        os.write(described, plan)
         executable = _opened(os.open(program, os.O_RDONLY | os.O_CLOEXEC), stack)
+        pid, events = _spawn(executable, plan, [null, null, null, *slots], namespaces)
+        ours = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, events))
+        ours.settimeout(SECONDS)
         for _ in range(answers):
-            ours.send(b"g")
-        pid = _spawn(executable, [null, null, null, theirs.fileno(), described, *slots], namespaces)
-        theirs.close()
-        events = tuple(_events(ours))
+            with contextlib.suppress(BrokenPipeError):  # it may have given up before it asked
+                ours.send(b"g")
+        heard = tuple(_events(ours))
     _, status = os.waitpid(pid, 0)
-    return Outcome(events, os.waitstatus_to_exitcode(status))
+    return Outcome(heard, os.waitstatus_to_exitcode(status))
 
 
-def _spawn(executable: int, descriptors: Sequence[int], namespaces: int) -> int:
-    fds = ffi.new("int[]", list(descriptors))
-    pid, pidfd = ffi.new("int *"), ffi.new("int *")
-    error = lib.ocirt_spawn(executable, fds, len(fds), namespaces, -1, pid, pidfd)
+def _spawn(executable: int, plan: bytes, descriptors: Sequence[int], namespaces: int) -> tuple[int, int]:
+    made = ffi.new("int[3]")
+    error = lib.ocirt_spawn(executable, plan, len(plan), descriptors, len(descriptors), namespaces, -1, made)
     assert error == 0, os.strerror(error)
-    os.close(pidfd[0])
-    return int(pid[0])
+    pid, pidfd, events = made
+    os.close(pidfd)
+    return pid, events
 
 
 def _opened(fd: int, stack: contextlib.ExitStack) -> int:

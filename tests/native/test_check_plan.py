@@ -30,26 +30,26 @@ def assert_refused(outcome: Outcome) -> None:
 
 
 def test_a_plan_as_encoded_is_run() -> None:
-    assert run_bytes(encode(HARMLESS).bytes()) == Outcome((), 0)
+    assert run_bytes(encode(HARMLESS).encoded()) == Outcome((), 0)
 
 
 def test_an_empty_plan_does_nothing() -> None:
     assert run_bytes(plan_bytes()) == Outcome((), 0)
 
 
-@pytest.mark.parametrize("size", range(0, len(encode(HARMLESS).bytes()), 3))
+@pytest.mark.parametrize("size", range(0, len(encode(HARMLESS).encoded()), 3))
 def test_a_truncated_plan_is_refused(size: int) -> None:
-    assert_refused(run_bytes(encode(HARMLESS).bytes()[:size]))
+    assert_refused(run_bytes(encode(HARMLESS).encoded()[:size]))
 
 
 def test_bytes_after_the_plan_are_refused() -> None:
-    assert_refused(run_bytes(encode(HARMLESS).bytes() + b"\0"))
+    assert_refused(run_bytes(encode(HARMLESS).encoded() + b"\0"))
 
 
 @pytest.mark.parametrize("field", FIELDS)
 @pytest.mark.parametrize("value", [0, 1, 2**16 - 1, 2**16, 2**31, 2**32 - 1])
 def test_a_header_that_does_not_fit_is_refused(field: str, value: int) -> None:
-    plan = bytearray(encode(HARMLESS).bytes())
+    plan = bytearray(encode(HARMLESS).encoded())
     header = list(HEADER.unpack_from(plan))
     place = FIELDS.index(field)
     if header[place] == value or (field == "passed_fds" and value <= lib.WIRE_SLOTS):
@@ -88,7 +88,7 @@ SLOT_USERS = [
 @pytest.mark.parametrize("slot", [lib.WIRE_SLOTS - 1, lib.WIRE_SLOTS, 2**31, 2**32, 2**63])
 @pytest.mark.parametrize("op", SLOT_USERS, ids=lambda op: type(op).__name__)
 def test_a_slot_that_holds_nothing_or_does_not_exist_is_refused(op: o.Op, slot: int) -> None:
-    plan = bytearray(encode(Plan((op,))).bytes())
+    plan = bytearray(encode(Plan((op,))).encoded())
     struct.pack_into("=Q", plan, first_number(op), slot)
     outcome = run_bytes(bytes(plan), namespaces=MOUNT_NAMESPACE)
     assert outcome.returncode == 125
@@ -110,7 +110,7 @@ def test_an_open_tree_goes_to_no_slot_that_does_not_exist() -> None:
 
 
 def test_exec_counts_its_strings() -> None:
-    plan = bytearray(encode(Plan((o.Exec(("true",), ()),))).bytes())
+    plan = bytearray(encode(Plan((o.Exec(("true",), ()),))).encoded())
     struct.pack_into("=2Q", plan, HEADER.size + OPERATION.size, 2**32 - 1, 2)
     failure = run_bytes(bytes(plan)).failure
     assert failure is not None

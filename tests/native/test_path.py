@@ -112,8 +112,14 @@ def test_a_long_path_is_made_to_its_end(rootfs: Path) -> None:
         where, last = os.open("n", os.O_PATH, dir_fd=where), where
         os.close(last)
         depth += 1
+    found = depth
+    while depth:  # too deep for those who remove the directories of old test runs
+        where, last = os.open("..", os.O_PATH, dir_fd=where), where
+        os.close(last)
+        os.rmdir("n", dir_fd=where)
+        depth -= 1
     os.close(where)
-    assert depth == 2047
+    assert found == 2047
 
 
 def test_made_directories_are_open_to_all_and_owned_by_root(rootfs: Path) -> None:

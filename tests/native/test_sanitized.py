@@ -117,7 +117,7 @@ VICTIM = Plan(
 )
 """What only changes the process that runs it, whatever its operands are."""
 
-DAMAGED = encode(VICTIM).bytes()
+DAMAGED = encode(VICTIM).encoded()
 CODES = {HEADER.size + OPERATION.size * number + byte for number in range(len(VICTIM.ops)) for byte in range(4)}
 
 

@@ -118,6 +118,15 @@ def test_host_mounts_are_cut_off_before_anything_is_mounted(case: Case) -> None:
 
 @law
 @given(honoured())
+def test_a_tree_that_the_host_shares_is_not_let_go_of_as_such(case: Case) -> None:
+    plan = plan_create(*case)
+    shares = any(op.flag & t.PROPAGATION["shared"] for op in of_kind(plan, t.SetPropagation) if op.flag & t.RECURSIVE)
+    for op in of_kind(plan, t.PivotRoot):
+        assert op.shared or not shares
+
+
+@law
+@given(honoured())
 def test_masks_and_read_only_paths_follow_every_mount(case: Case) -> None:
     plan = plan_create(*case)
     assert precede(places(plan, *MOUNTS, t.MakeDevice, t.MakeSymlink), places(plan, t.MaskPath, t.ReadonlyPath))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -21,12 +22,13 @@ class Library(Protocol):
     def ocirt_spawn(
         self,
         program: int,
-        fds: FFI.CData,
+        plan: bytes,
+        size: int,
+        fds: Sequence[int],
         count: int,
         namespaces: int,
         cgroup: int,
-        pid: FFI.CData,
-        pidfd: FFI.CData,
+        made: FFI.CData,
         /,
     ) -> int: ...
     def __getattr__(self, name: str, /) -> int: ...

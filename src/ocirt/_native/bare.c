@@ -113,6 +113,10 @@ int setgroups(size_t n, const gid_t *g) { return (int)KERNEL(SYS_setgroups, n, g
 ssize_t recv(int fd, void *b, size_t n, int f) { return KERNEL(SYS_recvfrom, fd, b, n, f, 0, 0); }
 ssize_t sendmsg(int fd, const struct msghdr *m, int f) { return KERNEL(SYS_sendmsg, fd, m, f); }
 int socket(int d, int t, int p) { return (int)KERNEL(SYS_socket, d, t, p); }
+int getsockopt(int fd, int l, int n, void *restrict v, socklen_t *restrict s)
+{
+	return (int)KERNEL(SYS_getsockopt, fd, l, n, v, s);
+}
 int accept4(int fd, struct sockaddr *a, socklen_t *n, int f) { return (int)KERNEL(SYS_accept4, fd, a, n, f); }
 int mkdirat(int d, const char *p, mode_t m) { return (int)KERNEL(SYS_mkdirat, d, p, m); }
 int mknodat(int d, const char *p, mode_t m, dev_t v) { return (int)KERNEL(SYS_mknodat, d, p, m, v); }

@@ -20,7 +20,7 @@ int op_make_device(struct plan *plan, const struct wire_op *op)
 	dev_t device = S_ISFIFO(mode) ? 0 : makedev((unsigned)NUMBER(1), (unsigned)NUMBER(2));
 	char name[NAME_MAX + 1];
 	struct stat info;
-	int parent = make_parent(ROOT(plan), STRING(0), name, sizeof name), node, made;
+	int parent = make_parent(plan, STRING(0), name, sizeof name), node, made;
 
 	if (parent < 0)
 		return -1;
@@ -29,9 +29,8 @@ int op_make_device(struct plan *plan, const struct wire_op *op)
 	if (made < 0 && errno != EEXIST)
 		return -1;
 	if (made == 0 && !NUMBER(3) && !NUMBER(4))
-		return close(parent);
+		return 0;
 	node = CALL(openat, parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	close(parent);
 	if (node < 0 || CALL(fstat, node, &info) < 0)
 		return -1;
 	if ((info.st_mode & S_IFMT) != (mode & S_IFMT) || (!S_ISFIFO(mode) && info.st_rdev != device))
@@ -46,7 +45,7 @@ int op_make_device(struct plan *plan, const struct wire_op *op)
 int op_make_symlink(struct plan *plan, const struct wire_op *op)
 {
 	char name[NAME_MAX + 1];
-	int parent = make_parent(ROOT(plan), STRING(0), name, sizeof name), result;
+	int parent = make_parent(plan, STRING(0), name, sizeof name), result;
 
 	if (parent < 0)
 		return -1;
@@ -54,10 +53,7 @@ int op_make_symlink(struct plan *plan, const struct wire_op *op)
 	if (NUMBER(0) && CALL(unlinkat, parent, name, 0) < 0 && errno != ENOENT)
 		return -1;
 	result = CALL(symlinkat, STRING(1), parent, name);
-	if (result < 0 && errno == EEXIST)
-		result = 0;
-	close(parent);
-	return result;
+	return result < 0 && errno != EEXIST ? -1 : 0;
 }
 
 /* The multiplexer of the container's own devpts: inode 2 of that file system. */
@@ -139,22 +135,22 @@ static int open_closed_door(void)
 int op_prepare_stdio(struct plan *plan, const struct wire_op *op)
 {
 	struct stat info;
-	int null;
+	int null = -1;
 
 	for (int fd = 0; fd < 3; fd++) {
 		if (CALL(fstat, fd, &info) < 0)
 			return -1;
 		if (is_null(&info)) {
-			null = open_device(plan, "/dev/null", O_RDWR, 1, 3);
+			if (null < 0)
+				null = open_device(plan, "/dev/null", O_RDWR, 1, 3);
 			if (null < 0 && errno == ENOENT)
 				null = open_closed_door();
 			if (null < 0 || CALL(dup3, null, fd, 0) < 0)
 				return -1;
-			close(null);
 		} else if (NUMBER(1) >> fd & 1 && CALL(fchown, fd, (uid_t)NUMBER(0), (gid_t)-1) < 0 &&
 			   errno != EPERM && errno != EINVAL && errno != EROFS) {
 			return -1;
 		}
 	}
-	return 0;
+	return null < 0 ? 0 : close(null);
 }

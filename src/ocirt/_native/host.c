@@ -10,12 +10,15 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
 
 #include "host.h"
 #include "syscalls.h"
+#include "wire.h"
 
 struct child {
-	const int *fds;
+	int fds[WIRE_FIRST_SLOT_FD + WIRE_SLOTS];
 	int count, program, error;
 };
 
@@ -24,18 +27,17 @@ struct child {
 static int arrange(struct child *child)
 {
 	const int count = child->count;
-	int high[count];
 
 	child->program = fcntl(child->program, F_DUPFD_CLOEXEC, count);
 	if (child->program < 0)
 		return -1;
 	for (int i = 0; i < count; i++) {
-		high[i] = fcntl(child->fds[i], F_DUPFD_CLOEXEC, count);
-		if (high[i] < 0)
+		child->fds[i] = fcntl(child->fds[i], F_DUPFD_CLOEXEC, count);
+		if (child->fds[i] < 0)
 			return -1;
 	}
 	for (int i = 0; i < count; i++)
-		if (dup3(high[i], i, 0) < 0)
+		if (dup3(child->fds[i], i, 0) < 0)
 			return -1;
 	return close_fds((unsigned)count, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */);
 }
@@ -87,13 +89,29 @@ static long clone_child(struct clone_args *args, struct child *child)
 	return result;
 }
 
-__attribute__((visibility("default")))
-int ocirt_spawn(int program, const int *fds, int count, unsigned long namespaces, int cgroup, int *pid, int *pidfd)
+/* Bytes as a file: one that is nowhere, for one reader. */
+static int write_plan(const char *plan, size_t size)
+{
+	int fd = memfd_create("plan", MFD_CLOEXEC);
+	ssize_t wrote = 0;
+
+	for (size_t done = 0; fd >= 0 && done < size; done += (size_t)wrote) {
+		wrote = write(fd, plan + done, size - done);
+		if (wrote < 0) {
+			int error = errno;
+			close(fd);
+			errno = error;
+			return -1;
+		}
+	}
+	return fd;
+}
+
+static int spawn(struct child *child, unsigned long namespaces, int cgroup, int made[3])
 {
 	char stack[16384] __attribute__((aligned(16)));
-	struct child child = {.fds = fds, .count = count, .program = program};
 	struct clone_args args = {.flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | namespaces,
-				  .pidfd = (uintptr_t)pidfd,
+				  .pidfd = (uintptr_t)&made[1],
 				  .exit_signal = SIGCHLD,
 				  .stack = (uintptr_t)stack,
 				  .stack_size = sizeof stack};
@@ -106,8 +124,37 @@ int ocirt_spawn(int program, const int *fds, int count, unsigned long namespaces
 	}
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	result = clone_child(&args, &child);
+	result = clone_child(&args, child);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	*pid = (int)result;
-	return result < 0 ? (int)-result : child.error;
+	made[0] = result < 0 ? 0 : (int)result;
+	return result < 0 ? (int)-result : child->error;
+}
+
+__attribute__((visibility("default")))
+int ocirt_spawn(int program, const char *plan, size_t size, const int *fds, int count, unsigned long namespaces,
+		int cgroup, int made[3])
+{
+	struct child child = {.count = count + 2, .program = program};
+	int pair[2], file, error;
+
+	made[0] = 0;
+	if (count < WIRE_EVENTS_FD || count > WIRE_EVENTS_FD + WIRE_SLOTS)
+		return EINVAL;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return errno;
+	file = write_plan(plan, size);
+	error = file < 0 ? errno : 0;
+	for (int i = 0; i < count; i++)
+		child.fds[i < WIRE_EVENTS_FD ? i : i + 2] = fds[i];
+	child.fds[WIRE_EVENTS_FD] = pair[1];
+	child.fds[WIRE_PLAN_FD] = file;
+	if (!error)
+		error = spawn(&child, namespaces, cgroup, made);
+	if (file >= 0)
+		close(file);
+	close(pair[1]);
+	if (error)
+		close(pair[0]);
+	made[2] = pair[0];
+	return error;
 }

@@ -2,12 +2,17 @@
 #ifndef OCIRT_HOST_H
 #define OCIRT_HOST_H
 
+#include <stddef.h>
+
 /* cdef: begin */
-/* Start `program` (an open executable) as a child, in new namespaces where
- * `namespaces` has CLONE_NEW* flags, in the version 2 cgroup of an open directory
- * unless that is -1. Its descriptors 0 to count-1 become fds[], all others are
- * closed. Returns 0 or an errno; *pid and *pidfd are the child's. */
-int ocirt_spawn(int program, const int *fds, int count, unsigned long namespaces, int cgroup, int *pid, int *pidfd);
+/* Start `program` (an open executable) on a plan of `size` bytes, as a child in
+ * new namespaces where `namespaces` has CLONE_NEW* flags, in the version 2
+ * cgroup of an open directory unless that is -1. fds[] become its three streams
+ * and the plan's descriptors; it has no others. made[] is its pid, a
+ * pidfd, and our end of its socket. Returns 0 or an errno; where there is a pid
+ * nonetheless, that child is to be reaped. */
+int ocirt_spawn(int program, const char *plan, size_t size, const int *fds, int count, unsigned long namespaces,
+		int cgroup, int made[3]);
 /* cdef: end */
 
 #endif

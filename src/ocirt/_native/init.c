@@ -36,7 +36,7 @@ static const struct {
 	[OP_ATTACH_ROOTFS] = {op_attach_rootfs, 2, 1},
 	[OP_OVERLAY_ROOTFS] = {op_overlay_rootfs, 1, 2},
 	[OP_SELECT_ROOTFS] = {op_select_rootfs, 1, 2},
-	[OP_PIVOT_ROOT] = {op_pivot_root, 0, 0},
+	[OP_PIVOT_ROOT] = {op_pivot_root, 1, 0},
 	[OP_CHANGE_ROOT] = {op_change_root, 1, 0},
 	[OP_MASK_PATH] = {op_mask_path, 0, 1},
 	[OP_READONLY_PATH] = {op_readonly_path, 0, 1},
@@ -85,7 +85,7 @@ int tell(enum wire_kind kind, const struct plan *plan, int value, int fd)
 		struct cmsghdr head;
 		char space[CMSG_SPACE(sizeof(int))];
 	} control = {0};
-	struct iovec part = {&event, sizeof event};
+	struct iovec part = {&event, kind == EVENT_FAILED ? sizeof event : offsetof(struct wire_event, call)};
 	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
 
 	event.left = plan->current < count ? count - plan->current - 1 : 0;
@@ -175,27 +175,29 @@ static int load_plan(struct plan *plan)
 		return -1;
 	for (uint32_t i = 0; i < WIRE_SLOTS; i++)
 		plan->fds[i] = i < plan->header->passed_fds ? WIRE_FIRST_SLOT_FD + (int)i : -1;
-	plan->rootfs = plan->masked_directory = -1;
+	plan->rootfs = plan->masked_directory = plan->parent = -1;
 	return close(WIRE_PLAN_FD);
 }
 
-/* Python ignores SIGPIPE and SIGXFSZ, and its threads may block signals: a
- * container must not inherit either (signal(7): both survive execve). */
-static void reset_signals(void)
+/* Python ignores SIGPIPE and SIGXFSZ, and its threads may block signals: nobody
+ * whom we start must inherit either (signal(7): both survive execve). Done as
+ * late as that, for it is many calls, and by then nobody waits for us. */
+void reset_signals(void)
 {
+	static bool done;
 	struct { void (*handler)(int); unsigned long flags; void *restorer; uint64_t mask; } action = {0};
 	uint64_t none = 0;
 
-	for (int number = 1; number <= 64; number++)
+	for (int number = 1; number <= 64 && !done; number++)
 		syscall(SYS_rt_sigaction, number, &action, NULL, sizeof action.mask);
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
+	done = true;
 }
 
 int main(void)
 {
 	static struct plan plan;
 
-	reset_signals();
 	setsid();
 	umask(0);
 	fcntl(WIRE_EVENTS_FD, F_SETFD, FD_CLOEXEC);
@@ -208,6 +210,8 @@ int main(void)
 		failed_call = "";
 		failed_value = 0;
 		failed_detail[0] = 0;
+		if (op->code != OP_MAKE_DEVICE && op->code != OP_MAKE_SYMLINK)
+			forget_parent(&plan);
 		if (operations[op->code].run(&plan, op) < 0) {
 			tell(EVENT_FAILED, &plan, failed_value, -1);
 			return 125;

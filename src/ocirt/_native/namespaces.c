@@ -76,13 +76,13 @@ int op_clone(struct plan *plan, const struct wire_op *op)
 	return 0;
 }
 
-/* Numbers: the purpose, and whether the host will let us go on unasked: then it
- * is not woken, and has usually spoken before we come here. */
+/* Numbers: the purpose, and who waits for whom. A host that acts unasked is not
+ * woken, and has usually spoken before we come here. */
 int op_sync(struct plan *plan, const struct wire_op *op)
 {
-	if (!NUMBER(1) && CALL(tell, EVENT_SYNC, plan, (int)NUMBER(0), -1) < 0)
+	if (NUMBER(1) != SYNC_UNASKED && CALL(tell, EVENT_SYNC, plan, (int)NUMBER(0), -1) < 0)
 		return -1;
-	return await_go();
+	return NUMBER(1) == SYNC_TELL ? 0 : await_go();
 }
 
 /* The first act after the ID maps exist. Groups of the caller must not come

@@ -23,6 +23,8 @@ struct plan {
 	/* What one operation leaves for a later one. */
 	int rootfs;                     /* the tree that becomes "/", until it has */
 	int masked_directory;           /* the empty tmpfs that every masked directory shows */
+	int parent;                     /* the directory of the last node or link */
+	char parent_path[PATH_MAX];
 	bool in_directory;              /* the first ChangeDirectory succeeded */
 	char program[PATH_MAX];
 	char home[PATH_MAX];            /* "HOME=...", or empty */
@@ -56,13 +58,15 @@ void note(const char *detail);
 /* init.c */
 int tell(enum wire_kind kind, const struct plan *plan, int value, int fd);
 int await_go(void);
+void reset_signals(void);
 
 /* path.c: the only ways from a container's path to a file. */
 int resolve(int root, const char *path, uint64_t flags, uint64_t extra);
 #define IS_PROCFS (UINT64_C(1) << 32)   /* beside the tolerances: a procfs is what goes there */
 bool is_procfs_root(int fd);
 int resolve_target(const struct plan *plan, const char *path, uint64_t tolerance, mode_t type);
-int make_parent(int root, const char *path, char *last, size_t size);
+int make_parent(struct plan *plan, const char *path, char *last, size_t size);
+void forget_parent(struct plan *plan);
 int open_device(const struct plan *plan, const char *path, int flags, unsigned major, unsigned minor);
 
 operation op_join_namespaces, op_join_process, op_unshare, op_clone, op_sync, op_become_root, op_write_proc,

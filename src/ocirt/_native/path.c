@@ -116,8 +116,9 @@ static int make_path(int root, const char *wanted, mode_t type)
 }
 
 /* The directory that is to hold `path`, made where missing; its last part goes
- * to `last`. For what is created by name: mknodat, symlinkat. */
-int make_parent(int root, const char *path, char *last, size_t size)
+ * to `last`. For what is created by name: mknodat, symlinkat. It stays open for
+ * the next operation: most of them fill /dev. */
+int make_parent(struct plan *plan, const char *path, char *last, size_t size)
 {
 	char parent[PATH_MAX];
 	size_t end = strlen(path), start;
@@ -136,10 +137,23 @@ int make_parent(int root, const char *path, char *last, size_t size)
 		return fail("openat2", EINVAL, path);
 	snprintf(parent, sizeof parent, "/%.*s", (int)start, path);
 	note(path);
-	fd = resolve(root, parent, O_PATH | O_DIRECTORY, 0);
-	if (fd >= 0 || errno != ENOENT || make_path(root, parent, S_IFDIR) < 0)
-		return fd;
-	return resolve(root, parent, O_PATH | O_DIRECTORY, 0);
+	if (plan->parent >= 0 && strcmp(plan->parent_path, parent) == 0)
+		return plan->parent;
+	forget_parent(plan);
+	fd = resolve(ROOT(plan), parent, O_PATH | O_DIRECTORY, 0);
+	if (fd < 0 && errno == ENOENT && make_path(ROOT(plan), parent, S_IFDIR) == 0)
+		fd = resolve(ROOT(plan), parent, O_PATH | O_DIRECTORY, 0);
+	plan->parent = fd;
+	memcpy(plan->parent_path, parent, strlen(parent) + 1);
+	return fd;
+}
+
+/* What comes between may mount something there. */
+void forget_parent(struct plan *plan)
+{
+	if (plan->parent >= 0)
+		close(plan->parent);
+	plan->parent = -1;
 }
 
 bool is_procfs_root(int fd)

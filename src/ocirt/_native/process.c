@@ -156,33 +156,54 @@ int op_find_program(struct plan *plan, const struct wire_op *op)
 	return fail(error == ENOENT ? "PATH" : "access", error, name);
 }
 
-/* Wait for the connection that says so. The starter may die before it has
- * spoken; then the next one is heard. From here on the connection is the events
- * channel, and its end at execve is how the starter learns of success. */
+/* The creator lets go of us, and may be dead: has it recorded the container? It
+ * cannot say so on the channel without waking us, and every wake-up costs. */
+static bool is_committed(int listener)
+{
+	int priority = 0;
+	socklen_t size = sizeof priority;
+
+	return getsockopt(listener, SOL_SOCKET, SO_PRIORITY, &priority, &size) == 0 && priority == WIRE_COMMITTED;
+}
+
+/* Wait for whoever says so: the creator, on the events channel, as long as it
+ * holds its end; or anybody on a connection, who may die before it has spoken,
+ * and then the next one is heard. From here on that is the events channel, and
+ * its end at execve is how the starter learns of success. */
 int op_await_start(struct plan *plan, const struct wire_op *op)
 {
 	const int listener = WIRE_EVENTS_FD + 1;
-	int connection;
+	struct pollfd polls[2] = {{.fd = WIRE_EVENTS_FD, .events = POLLIN}, {.fd = listener, .events = POLLIN}};
 	char byte;
 
 	if (CALL(dup3, slot(plan, NUMBER(0)), listener, O_CLOEXEC) < 0 ||
 	    CALL(close_fds, WIRE_EVENTS_FD + 2, ~0u, 0) < 0)
 		return -1;
-	close(WIRE_EVENTS_FD);
+	reset_signals();
 	for (;;) {
-		connection = CALL(accept4, listener, NULL, NULL, SOCK_CLOEXEC);
-		if (connection < 0 && (errno == EINTR || errno == ECONNABORTED))
-			continue;
-		if (connection < 0)
+		int speaker = WIRE_EVENTS_FD;
+		if (CALL(poll, polls, 2, -1) < 0 && errno != EINTR)
 			return -1;
-		if (recv(connection, &byte, 1, 0) == 1)
-			break;
-		close(connection);
+		if (polls[1].revents && !polls[0].revents)
+			speaker = CALL(accept4, listener, NULL, NULL, SOCK_CLOEXEC);
+		else if (!polls[0].revents)
+			continue;
+		if (speaker < 0 && errno != EINTR && errno != ECONNABORTED)
+			return -1;
+		if (speaker >= 0 && recv(speaker, &byte, 1, 0) == 1) {
+			if (speaker != WIRE_EVENTS_FD &&
+			    (CALL(dup3, speaker, WIRE_EVENTS_FD, O_CLOEXEC) < 0 || close(speaker) < 0))
+				return -1;
+			close(listener);
+			return tell(EVENT_STARTED, plan, 0, -1);
+		}
+		if (speaker == WIRE_EVENTS_FD) {
+			if (!is_committed(listener))
+				_exit(125);     /* see await_go */
+			polls[0].fd = -1;
+		}
+		close(speaker);
 	}
-	if (connection != WIRE_EVENTS_FD && (CALL(dup3, connection, WIRE_EVENTS_FD, O_CLOEXEC) < 0 || close(connection) < 0))
-		return -1;
-	close(listener);
-	return tell(EVENT_STARTED, plan, 0, -1);
 }
 
 /* Pointers to `count` strings from `first` on, NULL after them. */
@@ -222,6 +243,7 @@ int op_exec(struct plan *plan, const struct wire_op *op)
 	note(plan->program);
 	if (CALL(close_fds, WIRE_EVENTS_FD + 1, ~0u, 0) < 0)
 		return -1;
+	reset_signals();
 	return CALL(execve, plan->program, argv, envp);
 }
 
@@ -316,6 +338,7 @@ int op_run_hook(struct plan *plan, const struct wire_op *op)
 	if (CALL(access, STRING(0), X_OK) < 0)
 		return -1;
 	failed_detail[0] = 0;
+	reset_signals();
 	pid = CALL(fork);
 	if (pid < 0)
 		return -1;
@@ -348,6 +371,7 @@ int op_kill_when_orphaned(struct plan *plan, const struct wire_op *op)
 	struct pollfd polls[2] = {{.fd = slot(plan, NUMBER(0)), .events = POLLIN},
 				  {.fd = slot(plan, NUMBER(1)), .events = POLLIN}};
 
+	reset_signals();
 	if (polls[0].fd < 0 || polls[1].fd < 0)
 		return fail("poll", EBADF, "");
 	while (poll(polls, 2, -1) < 0 && errno == EINTR)

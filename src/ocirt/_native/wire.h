@@ -16,6 +16,7 @@
 #define WIRE_EVENTS_FD 3        /* where ocirt-init finds its end of the events socket */
 #define WIRE_PLAN_FD 4          /* and its plan */
 #define WIRE_FIRST_SLOT_FD 5    /* and the plan's descriptors, in order */
+#define WIRE_COMMITTED 1        /* the SO_PRIORITY of the start socket, once the container is recorded */
 #define WIRE_CALL_SIZE 32
 #define WIRE_DETAIL_SIZE 1024
 
@@ -46,6 +47,12 @@ enum wire_tolerance {
 	INHERIT_MODE = 16       /* a tmpfs takes the mode of the directory it covers */
 };
 
+enum wire_sync {
+	SYNC_ASK,               /* tell the host, and wait until it says go */
+	SYNC_UNASKED,           /* wait for what the host does without being told */
+	SYNC_TELL               /* tell it, and go on */
+};
+
 enum wire_kind { EVENT_PID = 1, EVENT_SYNC, EVENT_TERMINAL, EVENT_STARTED, EVENT_FAILED };
 
 struct wire_plan {
@@ -63,6 +70,7 @@ struct wire_event {
 	uint32_t unused;
 	int32_t error;          /* errno */
 	int32_t value;          /* a pid, a Sync's purpose, a hook's return code */
+	/* Of a failure alone; other events end here. */
 	char call[WIRE_CALL_SIZE];
 	char detail[WIRE_DETAIL_SIZE];
 };

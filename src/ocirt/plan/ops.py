@@ -42,8 +42,19 @@ class Purpose(IntEnum):
     CREATED = 7
 
 
+class Manner(IntEnum):
+    """Who waits for whom at a Sync (``wire.h``)."""
+
+    ASK = 0
+    UNASKED = 1
+    TELL = 2
+
+
 UNASKED = (Purpose.RECORD, Purpose.CGROUPS, Purpose.JOINED)
 """What the host does without being asked, while init is busy with what concerns nobody else."""
+
+TOLD = (Purpose.CREATED,)
+"""What init only tells of: there is nothing left that it could be kept from."""
 
 
 PURPOSES = {
@@ -146,12 +157,18 @@ class Clone(Op):
 
 @frozen
 class Sync(Op):
-    """Wait until the host has done its part."""
+    """A meeting with the host: mostly, wait until it has done its part."""
 
     purpose: Purpose
 
     def operands(self) -> Operands:
-        return (self.purpose, self.purpose in UNASKED), ()
+        return (self.purpose, self.manner), ()
+
+    @property
+    def manner(self) -> Manner:
+        if self.purpose in UNASKED:
+            return Manner.UNASKED
+        return Manner.TELL if self.purpose in TOLD else Manner.ASK
 
     def details(self) -> Iterator[str]:
         yield f"host: {PURPOSES[self.purpose]}"

@@ -145,7 +145,7 @@ def _switch(context: Context) -> Iterator[Op]:
     if context.namespaces.joins("mount"):
         yield ChangeRoot(origin="root.path")
         return
-    yield PivotRoot(origin="root.path")
+    yield PivotRoot(_is_shared(context), origin="root.path")
     wanted = context.linux.rootfs_propagation
     if wanted:
         yield SetPropagation(propagation_flag(wanted), origin="linux.rootfsPropagation")

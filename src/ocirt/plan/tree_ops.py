@@ -304,7 +304,16 @@ class ReadonlyPath(Op):
 
 @frozen
 class PivotRoot(Op):
-    """pivot_root(2), then let go of the host's tree."""
+    """pivot_root(2), then let go of the host's tree; one that may be shared must not hear of that."""
+
+    shared: bool = False
+
+    def operands(self) -> Operands:
+        return (self.shared,), ()
+
+    def details(self) -> Iterator[str]:
+        if self.shared:
+            yield "shared"
 
 
 @frozen
