@@ -125,15 +125,19 @@ def place() -> Iterator[Place]:
 
 
 def enter_own_mount_namespace() -> None:
-    """Let crun run where version 2 has a controller besides version 1's, without a change for anybody else.
+    """Where all contenders run, so that nothing is changed for anybody else.
 
-    crun refuses hybrid mode as long as ``cgroup.controllers`` of version 2 names any. It uses none of them, so it is
-    enough that it sees an empty file there. All contenders run in this namespace.
+    ``/run`` is a tmpfs there, as on every machine that an init system has booted: a small machine may keep it on its
+    disk, and then the time of a life is the time of that disk. And crun refuses hybrid mode as long as
+    ``cgroup.controllers`` of version 2 names any controller. It uses none of them, so it is enough that it sees an
+    empty file there.
     """
-    if os.geteuid() != 0 or not V2_CONTROLLERS.exists():
+    if os.geteuid() != 0:
         return
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEW["mount"]) < 0:  # os.unshare is there from Python 3.12 on
         raise OSError(ctypes.get_errno(), "unshare")
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-    subprocess.run(["mount", "--bind", os.devnull, str(V2_CONTROLLERS)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
+    if V2_CONTROLLERS.exists():
+        subprocess.run(["mount", "--bind", os.devnull, str(V2_CONTROLLERS)], check=True)
