@@ -83,15 +83,6 @@ class Cgroup(NamedTuple):
         except OSError as error:
             raise _failed("JoinCgroup", "write", error) from error
 
-    def task_files(self) -> tuple[str, ...]:
-        """The version 1 files by which a process with one thread joins on its own, by writing ``0`` to each.
-
-        Nobody can start or end threads of a process that moves itself and has one, so the kernel skips the lock that
-        ``join`` takes (cgroup_attach_lock in kernel/cgroup). Where no cgroup was joined for a while, taking it waits
-        for an RCU grace period, half a millisecond and more; in quick succession both ways cost the same.
-        """
-        return tuple(f"{directory.path}/tasks" for directory in self.directories if directory.version == 1)
-
     def open_v2(self) -> int | None:
         """A descriptor for CLONE_INTO_CGROUP (clone(2)), which the caller closes."""
         path = self._path(2)
