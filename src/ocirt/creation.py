@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from attrs import define, field
 
 from ocirt import hooks, idmap
-from ocirt._native import lib
 from ocirt.errors import HookError, SetupError, SpecError, UnsupportedError
 from ocirt.launch import Launch, launch
 from ocirt.plan.context import Descriptor, InitPidfd, NamespaceFile, RootDirectory, StartSocket
@@ -27,7 +26,7 @@ from ocirt.process import Process, Terminal, reap_abandoned
 from ocirt.spec import Linux, Spec
 from ocirt.state import SCRATCH, Record, StateDirectory, StateStore, Status, boot_id, check_id, now, start_time
 from ocirt.streams import Streams
-from ocirt.wire import SyncRequested, TerminalOpened
+from ocirt.wire import COMMITTED, SyncRequested, TerminalOpened
 
 NS_GET_NSTYPE = 0xB703
 """ioctl_ns(2)"""
@@ -172,7 +171,7 @@ class Creation:
         if self.record.pid != pid:
             self._identify(pid)
         self.directory.commit()
-        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, lib.WIRE_COMMITTED)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, COMMITTED)
 
     def _identify(self, pid: int) -> None:
         self.record = self.record._replace(pid=pid, start_time=start_time(pid)[1], boot=boot_id(), created=now())

@@ -86,7 +86,7 @@ class Launch:
 
     def go(self) -> None:
         """Let it go on after a Sync."""
-        with contextlib.suppress(BrokenPipeError):  # it died meanwhile, and its silence will tell
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died meanwhile, and its silence will tell
             self.events.send(b"g")
 
     def done(self, purpose: Purpose) -> None:

@@ -33,7 +33,7 @@ def start(connection: socket.socket, directory: StateDirectory, record: Record, 
     with connection:
         if document.process is None:
             raise StateError(record.id, Status.CREATED, "start", "process property must not be empty")
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its silence will tell
             connection.send(b"s")
         _await_end(connection)
         heard = receive(connection)

@@ -17,6 +17,9 @@ from ocirt.plan.ops import Op, Purpose
 HEADER: Final = struct.Struct("=8I")
 OPERATION: Final = struct.Struct("=6I")
 EVENT: Final = struct.Struct(f"=IIIIii{lib.WIRE_CALL_SIZE}s{lib.WIRE_DETAIL_SIZE}s")
+COMMITTED: Final = lib.WIRE_COMMITTED
+"""The SO_PRIORITY of a start socket, once its container is recorded."""
+
 SHORT_EVENT: Final = struct.Struct("=IIIIii")
 """One that is no failure."""
 
