@@ -19,7 +19,14 @@ from attrs import define, field
 from ocirt import hooks, idmap
 from ocirt.errors import HookError, SetupError, SpecError, UnsupportedError
 from ocirt.launch import Launch, launch
-from ocirt.plan.context import Descriptor, InitPidfd, NamespaceFile, RootDirectory, StartSocket
+from ocirt.plan.context import (
+    Descriptor,
+    InitPidfd,
+    MappedUserNamespace,
+    NamespaceFile,
+    RootDirectory,
+    StartSocket,
+)
 from ocirt.plan.ops import CLONE_NEW, Purpose
 from ocirt.preparation import Prepared, Request, prepare
 from ocirt.process import Process, Terminal, reap_abandoned
@@ -243,6 +250,10 @@ def _open(descriptor: Descriptor, stack: contextlib.ExitStack, listener: int, in
             return init
         case NamespaceFile():
             return _open_namespace(descriptor, stack)
+        case MappedUserNamespace():
+            fd = idmap.namespace(descriptor)
+            stack.callback(os.close, fd)
+            return fd
         case RootDirectory(path, origin):
             return _open_path(path, os.O_PATH | os.O_DIRECTORY, origin, "ChangeRoot", stack)
 

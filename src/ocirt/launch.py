@@ -22,6 +22,8 @@ from ocirt._native import INIT, ffi, lib
 from ocirt.errors import HookError, InitDied, OCIError, SetupError, UnsupportedError
 from ocirt.plan import Plan
 from ocirt.plan.ops import CLONE_NEW, UNASKED, Clone, Op, Purpose, RunHook, Sync
+from ocirt.plan.tree_ops import Attributes, BindMount, SetMountAttributes
+from ocirt.spec.options import ATIME
 from ocirt.wire import EVENT, Cloned, Event, Failed, Frame, TerminalOpened, decode, encode
 
 SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -233,7 +235,9 @@ def hint(op: Op, event: Failed) -> str:
         case "BindMount", "open_tree", errno.ENOENT:
             return "the source does not exist"
         case "BindMount" | "SetMountAttributes", "mount_setattr", errno.EPERM:
-            return "the source's mount flags are locked by another user namespace and cannot be cleared"
+            return _locked(op)
+        case "MapIDs" | "MountFilesystem", "mount_setattr", errno.EINVAL:
+            return "this filesystem, or one mounted below it, does not support id-mapped mounts on this kernel"
         case "SetRlimits", _, errno.EPERM:
             return "raising a hard limit needs CAP_SYS_RESOURCE"
         case "OpenTerminal", _, errno.ENOENT:
@@ -241,6 +245,16 @@ def hint(op: Op, event: Failed) -> str:
         case "ChangeDirectory", "openat2", errno.ELOOP:
             return "links of procfs are not followed"
     return ""
+
+
+def _locked(op: Op) -> str:
+    """The flags that a mount got in another user namespace stay with every copy of it (mount_namespaces(7))."""
+    asked = op.attributes if isinstance(op, (BindMount, SetMountAttributes)) else Attributes()
+    cleared = (asked.clear | asked.recursive_clear) & ~ATIME
+    if not cleared:
+        return "cannot change locked atime flags: the source has others, from another user namespace"
+    words = ",".join(Attributes(clear=cleared).words())
+    return f"cannot clear locked flags ({words}): the source has them from another user namespace"
 
 
 def reap(pidfd: int, flags: int = 0) -> int | None:

@@ -70,16 +70,27 @@ static int inherit_mode(int fs, int target)
 	return CALL(fsconfig, fs, FSCONFIG_SET_STRING, "mode", mode, 0);
 }
 
-/* Strings: target, type, source, then parameters ("key" or "key=value"). */
+/* What is done while nobody sees it yet: content, attributes, owners. */
+static int furnish(const struct plan *plan, const struct wire_op *op, int mount, int target, uint64_t tolerance)
+{
+	if (tolerance & COPY_UP && copy_up(target, mount, tolerance & INHERIT_OWNER, STRING(0)) < 0)
+		return -1;
+	if (NUMBER(0) != NO_SLOT && map_ids(plan, mount, NUMBER(0), false) < 0)
+		return -1;
+	return set_attributes(plan, op, mount, 1);
+}
+
+/* Numbers: slot of a user namespace or NO_SLOT, attributes. Strings: target,
+ * type, source, then parameters ("key" or "key=value"). */
 int op_mount_filesystem(struct plan *plan, const struct wire_op *op)
 {
-	uint64_t tolerance = NUMBER(4);
+	uint64_t tolerance = NUMBER(5);
 	int target, fs, mount, result;
 
 	note(STRING(0));
 	target = resolve_target(plan, STRING(0), tolerance & ~(uint64_t)CREATE_TARGET, S_IFDIR);
 	if (target < 0 && errno == ENOENT && tolerance & CREATE_TARGET) {
-		tolerance &= ~(uint64_t)INHERIT_MODE;
+		tolerance &= ~(uint64_t)(INHERIT_MODE | COPY_UP);
 		target = resolve_target(plan, STRING(0), tolerance, S_IFDIR);
 	}
 	if (target < 0)
@@ -100,9 +111,9 @@ int op_mount_filesystem(struct plan *plan, const struct wire_op *op)
 	if (CALL(fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
 		return explain(fs, STRING(1));
 	note(STRING(0));
-	mount = CALL(fsmount, fs, FSMOUNT_CLOEXEC, (unsigned)NUMBER(0));
+	mount = CALL(fsmount, fs, FSMOUNT_CLOEXEC, (unsigned)NUMBER(1));
 	close(fs);
-	if (mount < 0 || set_attributes(plan, op, mount, 0) < 0)
+	if (mount < 0 || furnish(plan, op, mount, target, tolerance) < 0)
 		return -1;
 	result = CALL(move_mount, mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 	close(mount);
@@ -110,7 +121,31 @@ int op_mount_filesystem(struct plan *plan, const struct wire_op *op)
 	return result;
 }
 
-/* Numbers: slot or NO_SLOT, recursive, attributes. Strings: target, source. */
+/* crun's copy-symlink: the link itself is made again. One that is there already
+ * must be the same. */
+static int copy_link(struct plan *plan, const char *path, int link)
+{
+	char name[NAME_MAX + 1], wanted[PATH_MAX], found[PATH_MAX];
+	int parent = make_parent(plan, path, name, sizeof name);
+	ssize_t size;
+
+	if (parent < 0)
+		return -1;
+	size = CALL(readlinkat, link, "", wanted, sizeof wanted - 1);
+	if (size < 0)
+		return -1;
+	wanted[size] = 0;
+	if (CALL(symlinkat, wanted, parent, name) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return -1;
+	size = readlinkat(parent, name, found, sizeof found - 1);
+	found[size > 0 ? size : 0] = 0;
+	return size >= 0 && strcmp(found, wanted) == 0 ? 0 : fail("symlinkat", EEXIST, path);
+}
+
+/* Numbers: slot or NO_SLOT, recursive, not followed, attributes. Strings:
+ * target, source. */
 int op_bind_mount(struct plan *plan, const struct wire_op *op)
 {
 	struct stat info;
@@ -121,12 +156,20 @@ int op_bind_mount(struct plan *plan, const struct wire_op *op)
 		tree = slot(plan, NUMBER(0));
 	else
 		tree = CALL(open_tree, AT_FDCWD, STRING(1),
-			    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (NUMBER(1) ? AT_RECURSIVE : 0));
+			    OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (NUMBER(1) ? AT_RECURSIVE : 0) |
+			    (NUMBER(2) ? AT_SYMLINK_NOFOLLOW : 0));
 	if (tree < 0)
 		return NUMBER(0) != NO_SLOT ? fail("slot", EBADF, STRING(0)) : -1;
-	if (CALL(fstat, tree, &info) < 0 || set_attributes(plan, op, tree, 2) < 0)
+	if (CALL(fstat, tree, &info) < 0)
 		return -1;
-	target = resolve_target(plan, STRING(0), NUMBER(6) | (is_procfs_root(tree) ? IS_PROCFS : 0),
+	if (S_ISLNK(info.st_mode) && NUMBER(7) & COPY_LINK) {
+		result = copy_link(plan, STRING(0), tree);
+		close(tree);
+		return result;
+	}
+	if (set_attributes(plan, op, tree, 3) < 0)
+		return -1;
+	target = resolve_target(plan, STRING(0), NUMBER(7) | (is_procfs_root(tree) ? IS_PROCFS : 0),
 				info.st_mode & S_IFMT);
 	if (target < 0)
 		return -1;

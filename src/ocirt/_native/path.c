@@ -201,14 +201,15 @@ static int check_proc(int root, int fd, uint64_t tolerance, const char *path)
 int resolve_target(const struct plan *plan, const char *path, uint64_t tolerance, mode_t type)
 {
 	uint64_t extra = tolerance & ORDINARY_DIRECTORY ? RESOLVE_NO_SYMLINKS : 0;
+	uint64_t flags = O_PATH | (tolerance & KEEP_LINK ? O_NOFOLLOW : 0);
 	int fd;
 
 	note(path);
-	fd = resolve(ROOT(plan), path, O_PATH, extra);
+	fd = resolve(ROOT(plan), path, flags, extra);
 	if (fd < 0 && errno == ENOENT && tolerance & CREATE_TARGET) {
 		if (make_path(ROOT(plan), path, type) < 0)
 			return -1;
-		fd = resolve(ROOT(plan), path, O_PATH, extra);
+		fd = resolve(ROOT(plan), path, flags, extra);
 	}
 	if (fd < 0)
 		return -1;

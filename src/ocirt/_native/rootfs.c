@@ -17,15 +17,35 @@ int op_set_propagation(struct plan *plan, const struct wire_op *op)
 	return CALL(mount_setattr, AT_FDCWD, STRING(0), NUMBER(1) ? AT_RECURSIVE : 0, &attr);
 }
 
+/* A part of the container's own tree, with what is mounted there by now. */
+static int open_inside(const struct plan *plan, const char *path, bool recursive, bool nofollow)
+{
+	int fd = resolve(ROOT(plan), path, O_PATH | (nofollow ? O_NOFOLLOW : 0), 0), tree;
+
+	if (fd < 0)
+		return -1;
+	tree = CALL(open_tree, fd, "", CLONE_TREE | AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0));
+	close(fd);
+	return tree;
+}
+
 /* A copy of a host tree, kept in a slot: taken while we may still see it, for a
- * user namespace whose root may not. */
+ * user namespace whose root may not. Numbers: slot, recursive, not followed,
+ * and whether the path is the container's. */
 int op_open_tree(struct plan *plan, const struct wire_op *op)
 {
+	int tree;
+
 	note(STRING(0));
 	if (NUMBER(0) >= WIRE_SLOTS)
 		return fail("open_tree", EBADF, STRING(0));
-	plan->fds[NUMBER(0)] = CALL(open_tree, AT_FDCWD, STRING(0), CLONE_TREE | (NUMBER(1) ? AT_RECURSIVE : 0));
-	return plan->fds[NUMBER(0)] < 0 ? -1 : 0;
+	if (NUMBER(3))
+		tree = open_inside(plan, STRING(0), NUMBER(1), NUMBER(2));
+	else
+		tree = CALL(open_tree, AT_FDCWD, STRING(0), CLONE_TREE | (NUMBER(1) ? AT_RECURSIVE : 0) |
+			    (NUMBER(2) ? AT_SYMLINK_NOFOLLOW : 0));
+	plan->fds[NUMBER(0)] = tree;
+	return tree < 0 ? -1 : 0;
 }
 
 /* A tree mounted on "/" lies on top of it, out of every path's way: no directory

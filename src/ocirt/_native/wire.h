@@ -28,7 +28,7 @@ enum wire_code {
 	OP_SET_PROPAGATION, OP_OPEN_TREE, OP_ATTACH_ROOTFS, OP_OVERLAY_ROOTFS, OP_SELECT_ROOTFS, OP_PIVOT_ROOT, OP_CHANGE_ROOT,
 	OP_MASK_PATH, OP_READONLY_PATH, OP_MAKE_DIRECTORY,
 	/* mounts.c */
-	OP_MOUNT_FILESYSTEM, OP_BIND_MOUNT, OP_SET_MOUNT_ATTRIBUTES,
+	OP_MOUNT_FILESYSTEM, OP_BIND_MOUNT, OP_SET_MOUNT_ATTRIBUTES, OP_MAP_IDS,
 	/* devices.c */
 	OP_MAKE_DEVICE, OP_MAKE_SYMLINK, OP_OPEN_TERMINAL, OP_PREPARE_STDIO,
 	/* credentials.c */
@@ -44,7 +44,11 @@ enum wire_tolerance {
 	CREATE_TARGET = 2,      /* make a missing mount point */
 	ORDINARY_DIRECTORY = 4, /* the target is a directory that no symlink leads to */
 	INSIDE_PROC = 8,        /* the target may lie on a procfs */
-	INHERIT_MODE = 16       /* a tmpfs takes the mode of the directory it covers */
+	INHERIT_MODE = 16,      /* a tmpfs takes the mode of the directory it covers */
+	INHERIT_OWNER = 32,     /* and its owner, */
+	COPY_UP = 64,           /* and its content */
+	KEEP_LINK = 128,        /* a target that is a symlink is itself the target */
+	COPY_LINK = 256         /* a source that is a symlink is made again, and not mounted */
 };
 
 enum wire_sync {

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from attrs import Factory, define, frozen
 
-from ocirt.plan.ops import CLONE_NEW, Fd
+from ocirt.errors import UnsupportedError
+from ocirt.plan.ops import CLONE_NEW, Fd, Op
 from ocirt.plan.tree_ops import OpenTree
-from ocirt.spec import Linux, Namespace, Process, Spec
+from ocirt.spec import IDMapping, Linux, Namespace, Process, Spec
 
 if TYPE_CHECKING:
     from ocirt.cgroups.mounts import CgroupMountEntry
@@ -37,6 +38,15 @@ class RootDirectory:
 
 
 @frozen
+class MappedUserNamespace:
+    """A user namespace for its ID mappings alone: nobody lives in it."""
+
+    uid_mappings: tuple[IDMapping, ...]
+    gid_mappings: tuple[IDMapping, ...]
+    origin: str
+
+
+@frozen
 class StartSocket:
     """The listening socket of the container's state directory."""
 
@@ -46,7 +56,7 @@ class InitPidfd:
     """A pidfd of the container's init."""
 
 
-Descriptor = NamespaceFile | RootDirectory | StartSocket | InitPidfd
+Descriptor = NamespaceFile | RootDirectory | MappedUserNamespace | StartSocket | InitPidfd
 
 
 @frozen
@@ -112,15 +122,30 @@ class Slots:
     """Hands out places in the descriptor table while a plan is being made."""
 
     descriptors: list[Descriptor] = Factory(list)
-    trees: list[OpenTree] = Factory(list)
+    trees: list[Op] = Factory(list)
+    """What has to be taken of the host beforehand."""
+    opened: int = 0
 
     def add(self, descriptor: Descriptor) -> Fd:
+        if len(self.descriptors) == FIRST_OPENED:
+            raise UnsupportedError("-", f"a plan holds no more than {FIRST_OPENED} descriptors")
         self.descriptors.append(descriptor)
         return Fd(len(self.descriptors) - 1)
 
-    def open_tree(self, path: str, recursive: bool, origin: str) -> Fd:
-        fd = Fd(FIRST_OPENED + len(self.trees))
-        self.trees.append(OpenTree(fd, path, recursive, origin=origin))
+    def mapped(self, uids: tuple[IDMapping, ...], gids: tuple[IDMapping, ...], origin: str) -> Fd:
+        """One user namespace for all mounts with the same mappings."""
+        for number, known in enumerate(self.descriptors):
+            if isinstance(known, MappedUserNamespace) and (known.uid_mappings, known.gid_mappings) == (uids, gids):
+                return Fd(number)
+        return self.add(MappedUserNamespace(uids, gids, origin))
+
+    def next_tree(self) -> Fd:
+        self.opened += 1
+        return Fd(FIRST_OPENED + self.opened - 1)
+
+    def open_tree(self, path: str, recursive: bool, origin: str, *, nofollow: bool = False) -> Fd:
+        fd = self.next_tree()
+        self.trees.append(OpenTree(fd, path, recursive, nofollow, origin=origin))
         return fd
 
 

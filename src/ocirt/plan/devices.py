@@ -5,8 +5,8 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 
+from ocirt.plan.binds import source_fd
 from ocirt.plan.context import Context
-from ocirt.plan.mounts import source_fd
 from ocirt.plan.ops import Op
 from ocirt.plan.tree_ops import BindMount, MakeDevice, MakeSymlink, OpenTerminal
 from ocirt.spec import Device

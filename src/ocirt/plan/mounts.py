@@ -9,10 +9,13 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 
+from attrs import evolve
+
 from ocirt.errors import UnsupportedError
+from ocirt.plan.binds import bind, mapped_ids, source_fd
 from ocirt.plan.context import Context
-from ocirt.plan.namespaces import see_cgroups, settle_cgroups
-from ocirt.plan.ops import NO_FD, Fd, Op, Tolerance
+from ocirt.plan.namespaces import is_mapped, see_cgroups, settle_cgroups
+from ocirt.plan.ops import NO_FD, Op, Tolerance
 from ocirt.plan.tree_ops import (
     Attributes,
     BindMount,
@@ -44,14 +47,16 @@ def mounts(context: Context) -> Iterator[Op]:
         origin = f"mounts[{index}]"
         options = parse_options(mount.options)
         target = posixpath.normpath("/" + mount.destination.lstrip("/"))
-        if mount.type in CGROUP_TYPES and not options.bind:
-            yield from _cgroup(context, target, options, origin)
+        if options.remount:
+            yield _remount(mount, target, options, origin)
         elif options.bind:
-            yield _bind(context, mount, target, options, origin)
-        elif options.remount:
-            yield _remount(target, options, origin)
+            yield from bind(context, index, target, options, _attributes(options), _tolerance(mount, target))
+        elif mount.type in CGROUP_TYPES:
+            yield from _cgroup(context, mount, target, options, origin)
+        elif mount.type == "sysfs" and _is_foreign_network(context):
+            yield _host_sys(context, mount, target, options, origin)
         else:
-            yield _filesystem(mount, target, options, origin)
+            yield _filesystem(context, mount, target, options, origin)
     yield from settle_cgroups(context, shown=shown is not None)
 
 
@@ -90,29 +95,96 @@ def _tolerance(mount: Mount, target: str) -> int:
     return tolerance
 
 
-def _filesystem(mount: Mount, target: str, options: MountOptions, origin: str) -> MountFilesystem:
+def _filesystem(
+    context: Context, mount: Mount, target: str, options: MountOptions, origin: str
+) -> MountFilesystem:
     if mount.type is None or mount.type in ("none", "bind"):
         raise UnsupportedError(
             f"{origin}.type", f'{mount.type or "none"} names no filesystem; a bind mount has "bind" among its options'
         )
-    tolerance = _tolerance(mount, target)
+    _check_words(context, mount, options, origin)
     parameters = _parameters(options)
-    if mount.type == "tmpfs" and not any(key == "mode" for key, _ in options.data):
-        tolerance |= Tolerance.INHERIT_MODE
     without = RDONLY if _waits(mount, target, options) else 0
+    mapping = mapped_ids(context, mount, options, origin)
+    if mapping is not None and context.namespaces.has("user"):
+        raise UnsupportedError(
+            mapping[1], "id-mapped mounts are only supported for bind-mounts where there is a user namespace"
+        )
     return MountFilesystem(
         target,
         mount.type,
         mount.source or "",
         tuple(parameters),
         _attributes(options, without=without),
-        tolerance,
+        _tolerance(mount, target) | _inherited(mount, options),
+        NO_FD if mapping is None else mapping[0],
         origin=origin,
         origins=(origin, *(f"{origin}.options[{mount.options.index(word)}]" for word in parameters)),
     )
 
 
-def _remount(target: str, options: MountOptions, origin: str) -> SetMountAttributes:
+def _inherited(mount: Mount, options: MountOptions) -> int:
+    """What a tmpfs takes of the directory that it covers, unless the options say otherwise."""
+    if mount.type != "tmpfs":
+        return 0
+    said = {key for key, _ in options.data}
+    inherited = 0 if "mode" in said else int(Tolerance.INHERIT_MODE)
+    if options.tmpcopyup:
+        inherited |= Tolerance.COPY_UP | (0 if said & {"uid", "gid"} else Tolerance.INHERIT_OWNER)
+    return inherited
+
+
+def _check_words(context: Context, mount: Mount, options: MountOptions, origin: str) -> None:
+    """Options that the kernel would take without effect, or refuse without a reason."""
+    if "mand" in options.superblock and context.host.kernel >= (5, 15):
+        raise UnsupportedError(
+            f"{origin}.options[{mount.options.index('mand')}]", "Linux has no mandatory locks any more, since 5.15"
+        )
+    if not context.namespaces.creates("user"):
+        return
+    mappings = {"uid": context.linux.uid_mappings, "gid": context.linux.gid_mappings}
+    for key, value in options.data:
+        if key in mappings and value and value.isdigit() and not is_mapped(mappings[key], int(value)):
+            word = f"{key}={value}"
+            raise UnsupportedError(
+                f"{origin}.options[{mount.options.index(word)}]",
+                f"cannot specify {word} mount option{' for rootless container' if context.host.rootless else ''}: "
+                f"the user namespace has no such {key}; leave it out or map it in linux.{key}Mappings",
+            )
+
+
+def _is_foreign_network(context: Context) -> bool:
+    """sysfs shows a network namespace, and asks for rights over its owner: a user namespace that is older than we are."""
+    namespaces = context.namespaces
+    if namespaces.creates("user"):
+        return not namespaces.creates("network")
+    return namespaces.joins("user") and not namespaces.has("network")
+
+
+def _host_sys(context: Context, mount: Mount, target: str, options: MountOptions, origin: str) -> BindMount:
+    """The host's own /sys, as crun does; no part of it may be written to, its cgroups least of all (CVE-2023-25809)."""
+    if not options.set & RDONLY:
+        raise UnsupportedError(
+            f"{origin}.type",
+            "sysfs in a user namespace needs a network namespace that belongs to it: add one to linux.namespaces, or "
+            'add "ro" to the options, which shows the host's /sys',
+        )
+    _refuse_mapping(context, mount, options, origin)
+    own = _attributes(options)
+    attributes = evolve(own, recursive_set=own.recursive_set | RDONLY, recursive_clear=own.recursive_clear & ~RDONLY)
+    fd = source_fd(context, "/sys", True, origin)
+    return BindMount(target, "/sys", fd, True, attributes, _tolerance(mount, target), origin=origin)
+
+
+def _refuse_mapping(context: Context, mount: Mount, options: MountOptions, origin: str) -> None:
+    mapping = mapped_ids(context, mount, options, origin)
+    if mapping is not None:
+        raise UnsupportedError(mapping[1], "id-mapped mounts are only supported for bind-mounts")
+
+
+def _remount(mount: Mount, target: str, options: MountOptions, origin: str) -> SetMountAttributes:
+    if mount.uid_mappings or options.idmap:
+        raise UnsupportedError(f"{origin}.options", "IDs can be mapped only before a mount is seen: not in a remount")
     if parameters := _parameters(options):
         raise UnsupportedError(
             f"{origin}.options", f"remount changes the mount alone, not its filesystem: {parameters[0]}"
@@ -125,31 +197,9 @@ def _parameters(options: MountOptions) -> list[str]:
     return [*options.superblock, *(key if value is None else f"{key}={value}" for key, value in options.data)]
 
 
-def _bind(context: Context, mount: Mount, target: str, options: MountOptions, origin: str) -> BindMount:
-    if options.data:
-        raise UnsupportedError(
-            f"{origin}.options",
-            f"bind mounts cannot have any filesystem-specific options applied: {options.data[0][0]}",
-        )
-    source = posixpath.join(context.site.bundle, mount.source or "")
-    return BindMount(
-        target,
-        source,
-        source_fd(context, source, options.recursive, f"{origin}.source"),
-        options.recursive,
-        _attributes(options),
-        _tolerance(mount, target),
-        origin=origin,
-    )
-
-
-def source_fd(context: Context, path: str, recursive: bool, origin: str) -> Fd:
-    """Nothing where init can open the path at its turn, or the slot of a tree taken beforehand."""
-    return NO_FD if context.sees_host else context.slots.open_tree(path, recursive, origin)
-
-
-def _cgroup(context: Context, target: str, options: MountOptions, origin: str) -> Iterator[Op]:
+def _cgroup(context: Context, mount: Mount, target: str, options: MountOptions, origin: str) -> Iterator[Op]:
     """The container's cgroups; the caller's own are shown read-only whatever the options say (CVE-2023-25809)."""
+    _refuse_mapping(context, mount, options, origin)
     site = context.site
     set_ = options.set | (0 if site.own_cgroup else RDONLY)
     attributes = Attributes(set_, options.clear & ~set_, propagation=tuple(map(propagation_flag, options.propagation)))

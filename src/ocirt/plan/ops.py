@@ -28,6 +28,10 @@ class Tolerance(IntEnum):
     ORDINARY_DIRECTORY = 4
     INSIDE_PROC = 8
     INHERIT_MODE = 16
+    INHERIT_OWNER = 32
+    COPY_UP = 64
+    KEEP_LINK = 128
+    COPY_LINK = 256
 
 
 class Purpose(IntEnum):

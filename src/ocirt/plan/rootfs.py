@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Iterator
 
 from ocirt.errors import UnsupportedError
-from ocirt.plan import devices, hooks, mounts
+from ocirt.plan import binds, devices, hooks, mounts
 from ocirt.plan.context import Context, RootDirectory
 from ocirt.plan.namespaces import settle_cgroups
 from ocirt.plan.ops import Op
@@ -107,7 +107,7 @@ def _rootfs(context: Context) -> Op:
             # Mounts that a user namespace got from its parent are locked, and overlayfs takes no tree that has some.
             return SelectRootfs(site.rootfs, site.scratch, not in_user_namespace, site.shown, origin="root.path")
         return OverlayRootfs(site.rootfs, site.scratch, in_user_namespace, origin="root.path")
-    fd = mounts.source_fd(context, site.rootfs, recursive=True, origin="root.path")
+    fd = binds.source_fd(context, site.rootfs, recursive=True, origin="root.path")
     return AttachRootfs(site.rootfs, fd, _is_shared(context), origin="root.path")
 
 

@@ -82,17 +82,40 @@ class SetPropagation(Op):
 
 @frozen
 class OpenTree(Op):
-    """open_tree(2): a copy of a host tree, taken while the host is in view."""
+    """open_tree(2): a copy of a host tree, taken while the host is in view; or, ``inside``, of a part of the rootfs."""
 
     fd: Fd
     path: str
     recursive: bool
+    nofollow: bool = False
+    inside: bool = False
 
     def operands(self) -> Operands:
-        return (self.fd, self.recursive), (self.path,)
+        return (self.fd, self.recursive, self.nofollow, self.inside), (self.path,)
 
     def details(self) -> Iterator[str]:
         yield f"{self.path} as fd#{self.fd}"
+        if self.inside:
+            yield "(of the container)"
+        if self.nofollow:
+            yield "(not followed)"
+
+
+@frozen
+class MapIDs(Op):
+    """MOUNT_ATTR_IDMAP (mount_setattr(2)): a tree that nobody sees yet shows its IDs as a user namespace maps them."""
+
+    tree: Fd
+    namespace: Fd
+    recursive: bool
+
+    def operands(self) -> Operands:
+        return (self.tree, self.namespace, self.recursive), ()
+
+    def details(self) -> Iterator[str]:
+        yield f"fd#{self.tree} as in fd#{self.namespace}"
+        if self.recursive:
+            yield "recursive"
 
 
 @frozen
@@ -157,15 +180,21 @@ class MountFilesystem(Op):
     parameters: tuple[str, ...] = ()
     attributes: Attributes = Attributes()
     tolerance: int = Tolerance.CREATE_TARGET
+    mapped: Fd = NO_FD
 
     def operands(self) -> Operands:
-        return self.attributes.numbers(self.tolerance), (self.target, self.type, self.source, *self.parameters)
+        numbers = (self.mapped, *self.attributes.numbers(self.tolerance))
+        return numbers, (self.target, self.type, self.source, *self.parameters)
 
     def details(self) -> Iterator[str]:
         yield f"{self.type} on {self.target}"
         yield from self.attributes.words()
         if self.parameters:
             yield f"[{','.join(self.parameters)}]"
+        if self.tolerance & Tolerance.COPY_UP:
+            yield "with what is there"
+        if self.mapped != NO_FD:
+            yield f"IDs as in fd#{self.mapped}"
 
 
 @frozen
@@ -178,16 +207,19 @@ class BindMount(Op):
     recursive: bool = False
     attributes: Attributes = Attributes()
     tolerance: int = Tolerance.CREATE_TARGET
+    nofollow: bool = False
 
     def operands(self) -> Operands:
         numbers = self.attributes.numbers(self.tolerance)
-        return (self.fd, self.recursive, *numbers), (self.target, self.source)
+        return (self.fd, self.recursive, self.nofollow, *numbers), (self.target, self.source)
 
     def details(self) -> Iterator[str]:
         source = self.source if self.fd == NO_FD else f"fd#{self.fd}"
         yield f"{source} on {self.target}"
         if self.recursive:
             yield "recursive"
+        if self.nofollow:
+            yield "(not followed)"
         yield from self.attributes.words()
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from ocirt.errors import UnsupportedError
 from ocirt.spec import Linux, Process, Spec
-from ocirt.spec.options import parse_options
 
 NOT_YET = "is not honoured by this version of ocirt"
 
@@ -26,13 +25,6 @@ def _document(document: Spec) -> Iterator[str]:
         yield from _process(document.process)
     if document.linux is not None:
         yield from _linux(document.linux)
-    for index, mount in enumerate(document.mounts):
-        options = parse_options(mount.options)
-        if mount.uid_mappings or mount.gid_mappings:
-            yield f"mounts[{index}].uidMappings"
-        if options.idmap or options.tmpcopyup:
-            word = options.idmap or "tmpcopyup"
-            yield f"mounts[{index}].options[{mount.options.index(word)}]"
 
 
 def _process(process: Process) -> Iterator[str]:

@@ -28,7 +28,7 @@ def mount(value: Mount, at: str) -> Iterator[Problem]:
     options = parse_options(value.options)
     if not value.destination:
         yield Problem(f"{at}.destination", value.destination, "must not be empty")
-    if options.bind and not value.source:
+    if options.bind and not options.remount and not value.source:
         yield Problem(f"{at}.source", value.source, "is required: a bind mount needs something to bind")
     elif not options.bind and not options.remount:
         yield from _type(value, at)
@@ -36,9 +36,17 @@ def mount(value: Mount, at: str) -> Iterator[Problem]:
         place = value.options.index("tmpcopyup")
         where = relation(f"{at}.options[{place}]", f"{at}.type")
         yield Problem(where, "tmpcopyup", "is for mounts of type tmpfs alone")
+    if not options.bind or options.remount:
+        yield from _for_binds(value, at)
     for index, option in enumerate(value.options):
         yield from _option(option, options.bind, f"{at}.options[{index}]")
     yield from _mappings_of(value, at)
+
+
+def _for_binds(value: Mount, at: str) -> Iterator[Problem]:
+    for index, option in enumerate(value.options):
+        if option in ("src-nofollow", "dest-nofollow", "copy-symlink"):
+            yield Problem(f"{at}.options[{index}]", option, "is for bind mounts alone")
 
 
 def _type(value: Mount, at: str) -> Iterator[Problem]:

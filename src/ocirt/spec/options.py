@@ -80,6 +80,7 @@ WITHOUT_EFFECT: Final = frozenset(("defaults", "silent", "loud", "noiversion"))
 KNOWN: Final = frozenset(
     (
         *("bind", "rbind", "remount", "idmap", "ridmap", "tmpcopyup"),
+        *("src-nofollow", "dest-nofollow", "copy-symlink"),
         *(*ATTRIBUTES, *ATIME_UNDONE, *RECURSIVE, *PROPAGATION, *SUPERBLOCK, *WITHOUT_EFFECT),
     )
 )
@@ -102,6 +103,9 @@ class MountOptions:
     data: tuple[tuple[str, str | None], ...] = ()
     idmap: str | None = None
     tmpcopyup: bool = False
+    src_nofollow: bool = False
+    dest_nofollow: bool = False
+    copy_symlink: bool = False
 
 
 def parse_options(options: Sequence[str]) -> MountOptions:
@@ -137,6 +141,9 @@ def _parse(options: tuple[str, ...]) -> MountOptions:
         data=tuple(data),
         idmap=next((option for option in reversed(options) if option in ("idmap", "ridmap")), None),
         tmpcopyup="tmpcopyup" in options,
+        src_nofollow="src-nofollow" in options,
+        dest_nofollow="dest-nofollow" in options,
+        copy_symlink="copy-symlink" in options,
     )
 
 
