@@ -95,9 +95,7 @@ def _tolerance(mount: Mount, target: str) -> int:
     return tolerance
 
 
-def _filesystem(
-    context: Context, mount: Mount, target: str, options: MountOptions, origin: str
-) -> MountFilesystem:
+def _filesystem(context: Context, mount: Mount, target: str, options: MountOptions, origin: str) -> MountFilesystem:
     if mount.type is None or mount.type in ("none", "bind"):
         raise UnsupportedError(
             f"{origin}.type", f'{mount.type or "none"} names no filesystem; a bind mount has "bind" among its options'
@@ -154,7 +152,7 @@ def _check_words(context: Context, mount: Mount, options: MountOptions, origin: 
 
 
 def _is_foreign_network(context: Context) -> bool:
-    """sysfs shows a network namespace, and asks for rights over its owner: a user namespace that is older than we are."""
+    """sysfs asks for rights over the network namespace that it shows: here one of an older user namespace."""
     namespaces = context.namespaces
     if namespaces.creates("user"):
         return not namespaces.creates("network")
@@ -167,7 +165,7 @@ def _host_sys(context: Context, mount: Mount, target: str, options: MountOptions
         raise UnsupportedError(
             f"{origin}.type",
             "sysfs in a user namespace needs a network namespace that belongs to it: add one to linux.namespaces, or "
-            'add "ro" to the options, which shows the host's /sys',
+            'add "ro" to the options, which shows that of the host',
         )
     _refuse_mapping(context, mount, options, origin)
     own = _attributes(options)
