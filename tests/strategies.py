@@ -47,6 +47,7 @@ ATTRIBUTE_OPTIONS = (
     *("strictatime", "nostrictatime", "nodiratime", "diratime", "nosymfollow", "symfollow", "defaults"),
     *("rro", "rrw", "rnosuid", "rsuid", "rnodev", "rdev", "rnoexec", "rexec", "rnoatime", "ratime", "rrelatime"),
 )
+LINK_OPTIONS = ("src-nofollow", "dest-nofollow", "copy-symlink")
 FILESYSTEM_OPTIONS = ("sync", "async", "dirsync", "lazytime", "nolazytime", "silent", "loud")
 FILESYSTEMS = {
     "tmpfs": ("mode=755", "mode=1777", "size=64k", "nr_inodes=100", "huge=never", "tmpcopyup"),
@@ -155,13 +156,17 @@ def id_mappings(draw: st.DrawFn) -> tuple[IDMapping, ...]:
 
 @st.composite
 def bind_mounts(draw: st.DrawFn) -> Mount:
-    options = draw(_choice((*ATTRIBUTE_OPTIONS, *PROPAGATIONS)))
+    options = draw(_choice((*ATTRIBUTE_OPTIONS, *PROPAGATIONS, *LINK_OPTIONS)))
     mapped = draw(st.booleans())
     return Mount(
         draw(paths()),
         draw(st.sampled_from((None, "none", "bind"))),
         draw(st.sampled_from((*_NAMES, *_PATHS))),
-        (draw(st.sampled_from(("bind", "rbind"))), *options, *(["idmap"] if mapped else [])),
+        (
+            draw(st.sampled_from(("bind", "rbind"))),
+            *options,
+            *([draw(st.sampled_from(("idmap", "ridmap")))] if mapped else []),
+        ),
         draw(id_mappings()) if mapped else (),
         draw(id_mappings()) if mapped else (),
     )
@@ -173,7 +178,8 @@ def filesystem_mounts(draw: st.DrawFn) -> Mount:
     own = draw(_choice(FILESYSTEMS[kind]))
     general = draw(_choice((*ATTRIBUTE_OPTIONS, *FILESYSTEM_OPTIONS, *PROPAGATIONS)))
     destination = "/proc" if kind == "proc" else draw(paths())
-    return Mount(destination, kind, draw(_maybe(_NAME)), draw(st.permutations(own + general)))
+    mappings = draw(id_mappings()) if kind == "tmpfs" and draw(st.booleans()) else ()
+    return Mount(destination, kind, draw(_maybe(_NAME)), draw(st.permutations(own + general)), mappings, mappings)
 
 
 def mounts() -> st.SearchStrategy[tuple[Mount, ...]]:

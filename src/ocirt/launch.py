@@ -236,7 +236,7 @@ def hint(op: Op, event: Failed) -> str:
             return "the source does not exist"
         case "BindMount" | "SetMountAttributes", "mount_setattr", errno.EPERM:
             return _locked(op)
-        case "MapIDs" | "MountFilesystem", "mount_setattr", errno.EINVAL:
+        case "MapOwners" | "MountFilesystem", "mount_setattr", errno.EINVAL:
             return "this filesystem, or one mounted below it, does not support id-mapped mounts on this kernel"
         case "SetRlimits", _, errno.EPERM:
             return "raising a hard limit needs CAP_SYS_RESOURCE"

@@ -96,6 +96,7 @@ def honoured(draw: st.DrawFn) -> Case:
     host = draw(hosts())
     document = without_the_unsupported(draw(specs()), mounts=draw(st.integers(0, 3)) > 0)
     document = for_ordinary_user(document, host) if not host.privileged else with_mapped_user(document)
+    document = without_filesystems_of_others(document, host)
     return Case(document, host, draw(sites()))
 
 
@@ -108,9 +109,7 @@ def without_the_unsupported(document: Spec, *, mounts: bool) -> Spec:
     types = {namespace.type for namespace in linux.namespaces}
     owned = {key: value for key, value in linux.sysctl.items() if _owner(key) in types}
     linux = linux.evolve(sysctl=owned)
-    document = document.evolve(
-        linux=linux.evolve(seccomp=None), mounts=tuple(map(_without_id_mappings, document.mounts))
-    )
+    document = document.evolve(linux=linux.evolve(seccomp=None))
     if not mounts:
         return without_mounts(document)
     if any(namespace.type == "mount" for namespace in linux.namespaces):
@@ -124,8 +123,21 @@ def _owner(sysctl: str) -> str:
 
 
 def _without_id_mappings(mount: Mount) -> Mount:
-    options = tuple(option for option in mount.options if option not in ("idmap", "ridmap", "tmpcopyup"))
+    """An ordinary user has no right to a filesystem's IDs."""
+    options = tuple(option for option in mount.options if option not in ("idmap", "ridmap"))
     return mount.evolve(options=options, uid_mappings=(), gid_mappings=())
+
+
+def _in_user_namespace(mount: Mount, mapped: range) -> Mount:
+    """Without groups that the namespace has not; and sysfs read-only, since its network namespace may be the host's."""
+    options = tuple(
+        option for option in mount.options if not option.startswith("gid=") or int(option.partition("=")[2]) in mapped
+    )
+    if mount.type == "sysfs":
+        options = (*options, "ro")
+    if "bind" not in options and "rbind" not in options:
+        return mount.evolve(options=options, uid_mappings=(), gid_mappings=())
+    return mount.evolve(options=options)
 
 
 def without_mounts(document: Spec) -> Spec:
@@ -154,6 +166,18 @@ def with_mapped_user(document: Spec) -> Spec:
     everyone = (IDMapping(0, 200_000, 65_536),)
     linux = linux.evolve(uid_mappings=everyone, gid_mappings=everyone)
     return _as(document.evolve(linux=linux), 0, ())
+
+
+def without_filesystems_of_others(document: Spec, host: Host) -> Spec:
+    """Mounts as a user namespace, or its absence, allows them."""
+    linux = document.linux or Linux()
+    mounts = document.mounts
+    if host.rootless:
+        mounts = tuple(map(_without_id_mappings, mounts))
+    if any(namespace.type == "user" for namespace in linux.namespaces):
+        mapped = range(linux.gid_mappings[0].size) if linux.gid_mappings else range(65_536)
+        mounts = tuple(_in_user_namespace(mount, mapped) for mount in mounts)
+    return document.evolve(mounts=mounts)
 
 
 def for_ordinary_user(document: Spec, host: Host) -> Spec:

@@ -14,6 +14,7 @@ from ocirt.errors import UnsupportedError
 from ocirt.plan import Plan, plan_create, plan_exec, plan_start
 from ocirt.plan import ops as o
 from ocirt.plan import tree_ops as t
+from ocirt.plan.context import Context
 from ocirt.plan.ops import Op, Purpose
 from ocirt.spec import Process
 from tests.plan.paths import ABSENT, is_known, look_up
@@ -27,7 +28,12 @@ law = settings(max_examples=30)
 MOUNTS = (t.AttachRootfs, t.OverlayRootfs, t.SelectRootfs, t.MountFilesystem, t.BindMount)
 """What adds a mount that config.json names."""
 
-CHANGES_TREE = (*MOUNTS, t.MaskPath, t.ReadonlyPath, t.MakeDevice, t.MakeSymlink, t.SetMountAttributes, t.OpenTree)
+TAKEN = (t.OpenTree, t.MapOwners)
+"""What is done to trees before they are mounted."""
+
+PLACED = (*MOUNTS, t.MaskPath, t.ReadonlyPath, t.MakeDevice, t.MakeSymlink, t.SetMountAttributes)
+
+CHANGES_TREE = (*PLACED, *TAKEN)
 
 NEEDS_ROOT = (
     *CHANGES_TREE,
@@ -160,7 +166,7 @@ def test_nothing_needs_root_once_the_user_is_set(case: Case) -> None:
 def test_ids_are_mapped_before_anybody_has_one(case: Case) -> None:
     plan = plan_create(*case)
     mapped = syncs(plan, Purpose.ID_MAPS)
-    assert precede(mapped, places(plan, o.BecomeRoot, o.SetUser, o.PrepareStdio, *CHANGES_TREE[:-1]))
+    assert precede(mapped, places(plan, o.BecomeRoot, o.SetUser, o.PrepareStdio, *PLACED))
     assert len(mapped) == sum(op.flags >> 28 & 1 for op in of_kind(plan, o.Clone))
 
 
@@ -168,8 +174,35 @@ def test_ids_are_mapped_before_anybody_has_one(case: Case) -> None:
 @given(honoured())
 def test_host_trees_are_taken_before_the_user_namespace_is_entered(case: Case) -> None:
     plan = plan_create(*case)
-    inside = [*places(plan, o.JoinNamespaces), *syncs(plan, Purpose.ID_MAPS)]
-    assert precede(places(plan, t.OpenTree), inside)
+    entered = [*places(plan, o.JoinNamespaces), *syncs(plan, Purpose.ID_MAPS)]
+    inside = {op.fd for op in of_kind(plan, t.OpenTree) if op.inside}
+    taken = [place for place in places(plan, *TAKEN) if not inside & set(slots(plan.ops[place]))]
+    if not Context.of(*case).sees_host:
+        assert precede(taken, entered)
+    assert precede(entered, [place for place in places(plan, *TAKEN) if place not in taken])
+
+
+@law
+@given(honoured())
+def test_ids_are_mapped_after_a_tree_is_taken_and_before_it_is_mounted(case: Case) -> None:
+    """The kernel maps only what nobody has seen yet."""
+    plan = plan_create(*case)
+    taken = [(place, op.fd) for place, op in enumerate(plan.ops) if isinstance(op, t.OpenTree)]
+    mounted = [(place, op.fd) for place, op in enumerate(plan.ops) if isinstance(op, t.BindMount)]
+    for place, op in enumerate(plan.ops):
+        if isinstance(op, t.MapOwners):
+            assert [before for before, fd in taken if fd == op.tree and before < place]
+            assert [after for after, fd in mounted if fd == op.tree and after > place]
+
+
+@law
+@given(honoured())
+def test_every_mount_that_asks_for_mapped_ids_gets_them(case: Case) -> None:
+    plan = plan_create(*case)
+    asked = {index for index, mount in enumerate(case.document.mounts) if mount.uid_mappings}
+    mapped = {op.origin for op in of_kind(plan, t.MapOwners)}
+    mapped |= {f"{op.origin}.uidMappings" for op in of_kind(plan, t.MountFilesystem) if op.mapped != o.NO_FD}
+    assert {f"mounts[{index}].uidMappings" for index in asked} <= mapped
 
 
 @law
@@ -191,6 +224,12 @@ def slots(op: Op) -> tuple[int, ...]:
             return (fd,)
         case t.BindMount() | t.AttachRootfs():
             return (op.fd,)
+        case t.MapOwners(tree, namespace):
+            return (tree, namespace)
+        case t.MountFilesystem():
+            return (op.mapped,)
+        case t.OpenTree(fd):
+            return (fd,)
     return ()
 
 

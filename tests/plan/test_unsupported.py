@@ -8,10 +8,8 @@ from ocirt.errors import UnsupportedError
 from ocirt.plan.unsupported import check
 from ocirt.spec import (
     CPU,
-    IDMapping,
     Linux,
     Memory,
-    Mount,
     NetDevice,
     Pids,
     Process,
@@ -24,7 +22,6 @@ from ocirt.spec import (
 
 BASE = Spec(root=Root("rootfs"))
 PROCESS = Process(cwd="/", args=("x",))
-MAPPING = (IDMapping(0, 0, 1),)
 
 REFUSED = [
     ("process.apparmorProfile", BASE.evolve(process=PROCESS.evolve(apparmor_profile="x"))),
@@ -37,9 +34,6 @@ REFUSED = [
     ("linux.resources.cpu", BASE.evolve(linux=Linux(resources=Resources(cpu=CPU(shares=2))))),
     ("linux.resources.pids", BASE.evolve(linux=Linux(resources=Resources(pids=Pids(limit=1))))),
     ("linux.resources.unified", BASE.evolve(linux=Linux(resources=Resources(unified={"pids.max": "1"})))),
-    ("mounts[0].uidMappings", BASE.evolve(mounts=(Mount("/x", uid_mappings=MAPPING, gid_mappings=MAPPING),))),
-    ("mounts[0].options[1]", BASE.evolve(mounts=(Mount("/x", None, "/y", ("bind", "idmap")),))),
-    ("mounts[0].options[0]", BASE.evolve(mounts=(Mount("/x", "tmpfs", None, ("tmpcopyup",)),))),
 ]
 
 

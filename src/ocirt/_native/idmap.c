@@ -4,7 +4,7 @@
 #define _GNU_SOURCE
 #include "ops.h"
 
-int map_ids(const struct plan *plan, int tree, uint64_t namespace, bool recursive)
+int map_owners(const struct plan *plan, int tree, uint64_t namespace, bool recursive)
 {
 	int fd = slot(plan, namespace);
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint32_t)fd};
@@ -15,9 +15,9 @@ int map_ids(const struct plan *plan, int tree, uint64_t namespace, bool recursiv
 }
 
 /* Numbers: slot of the tree, slot of the user namespace, recursive. */
-int op_map_ids(struct plan *plan, const struct wire_op *op)
+int op_map_owners(struct plan *plan, const struct wire_op *op)
 {
 	int tree = slot(plan, NUMBER(0));
 
-	return tree < 0 ? fail("slot", EBADF, "tree") : map_ids(plan, tree, NUMBER(1), NUMBER(2));
+	return tree < 0 ? fail("slot", EBADF, "tree") : map_owners(plan, tree, NUMBER(1), NUMBER(2));
 }

@@ -43,7 +43,7 @@ static const struct {
 	[OP_MAKE_DIRECTORY] = {op_make_directory, 1, 1},
 	[OP_MOUNT_FILESYSTEM] = {op_mount_filesystem, 6, 3},
 	[OP_BIND_MOUNT] = {op_bind_mount, 8, 2},
-	[OP_MAP_IDS] = {op_map_ids, 3, 0},
+	[OP_MAP_OWNERS] = {op_map_owners, 3, 0},
 	[OP_SET_MOUNT_ATTRIBUTES] = {op_set_mount_attributes, 5, 1},
 	[OP_MAKE_DEVICE] = {op_make_device, 5, 1},
 	[OP_MAKE_SYMLINK] = {op_make_symlink, 1, 2},

@@ -75,7 +75,7 @@ static int furnish(const struct plan *plan, const struct wire_op *op, int mount,
 {
 	if (tolerance & COPY_UP && copy_up(target, mount, tolerance & INHERIT_OWNER, STRING(0)) < 0)
 		return -1;
-	if (NUMBER(0) != NO_SLOT && map_ids(plan, mount, NUMBER(0), false) < 0)
+	if (NUMBER(0) != NO_SLOT && map_owners(plan, mount, NUMBER(0), false) < 0)
 		return -1;
 	return set_attributes(plan, op, mount, 1);
 }

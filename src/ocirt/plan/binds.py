@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ocirt.errors import UnsupportedError
 from ocirt.plan.context import Context, NamespaceFile
 from ocirt.plan.ops import NO_FD, Fd, Op, Tolerance
-from ocirt.plan.tree_ops import Attributes, BindMount, MapIDs, OpenTree
+from ocirt.plan.tree_ops import Attributes, BindMount, MapOwners, OpenTree
 from ocirt.spec import Mount
 from ocirt.spec.options import SUPERBLOCK, WITHOUT_EFFECT, MountOptions
 
@@ -37,7 +37,7 @@ def bind(
         fd = context.slots.open_tree(source, options.recursive, f"{origin}.source", nofollow=nofollow)
     if mapping is not None:
         namespace, asked = mapping
-        op = MapIDs(fd, namespace, options.idmap == "ridmap", origin=asked)
+        op = MapOwners(fd, namespace, options.idmap == "ridmap", origin=asked)
         if inside or context.sees_host:
             yield op
         else:

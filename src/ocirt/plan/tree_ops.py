@@ -102,7 +102,7 @@ class OpenTree(Op):
 
 
 @frozen
-class MapIDs(Op):
+class MapOwners(Op):
     """MOUNT_ATTR_IDMAP (mount_setattr(2)): a tree that nobody sees yet shows its IDs as a user namespace maps them."""
 
     tree: Fd
