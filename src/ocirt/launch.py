@@ -234,6 +234,10 @@ def hint(op: Op, event: Failed) -> str:
             return "in a user namespace this filesystem also needs its own pid, network or ipc namespace"
         case "BindMount", "open_tree", errno.ENOENT:
             return "the source does not exist"
+        case "BindDevice", "fstat", errno.ENODEV:
+            return "no node can be made here, and the host's own at that path is another device"
+        case "MakeDevice" | "BindDevice", _, errno.EEXIST:
+            return "the image has something else at that path"
         case "BindMount" | "SetMountAttributes", "mount_setattr", errno.EPERM:
             return _locked(op)
         case "MapOwners" | "MountFilesystem", "mount_setattr", errno.EINVAL:

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from ocirt import Spec
 from ocirt.errors import SetupError
 from ocirt.spec import Capabilities, Device, DeviceRule, IDMapping, Mount, Resources, Root
 from tests.support import Lab, document, linux, namespaces, process, shell
@@ -106,6 +107,46 @@ def test_in_a_user_namespace_devices_are_the_hosts_by_bind_mount(lab: Lab) -> No
     members = linux(namespaces=namespaces(*types), uid_mappings=mappings, gid_mappings=mappings)
     shown = lab.output(shell("stat -c '%t:%T %u' /dev/null; echo x > /dev/null && echo fine").evolve(linux=members))
     assert shown == "1:3 65534\nfine\n"
+
+
+def in_user_namespace(spec: Spec, *devices: Device) -> Spec:
+    mappings = (IDMapping(0, 200000, 65536),)
+    types = ("pid", "network", "ipc", "uts", "mount", "user")
+    members = linux(
+        namespaces=namespaces(*types), uid_mappings=mappings, gid_mappings=mappings, devices=devices, resources=ALLOWED
+    )
+    return spec.evolve(linux=members)
+
+
+def test_a_listed_device_in_a_user_namespace_is_the_hosts_and_a_fifo_is_made(lab: Lab) -> None:
+    devices = (Device("c", "/dev/loop-control", 10, 237), Device("p", "/dev/below/fifo", file_mode=0o640, uid=5))
+    printed = lab.output(
+        in_user_namespace(shell("cd /dev; stat -c '%F %t:%T' loop-control; stat -c '%F %a %u' below/fifo"), *devices)
+    )
+    assert printed.splitlines() == ["character special file a:ed", "fifo 640 5"]
+
+
+def test_a_node_of_the_host_that_is_another_device_is_not_shown(lab: Lab) -> None:
+    with pytest.raises(SetupError, match="another device") as caught:
+        lab.create(in_user_namespace(shell("true"), Device("c", "/dev/zero", 10, 229)))
+    assert (caught.value.origin, caught.value.operation) == ("linux.devices[0]", "BindDevice")
+    assert lab.remains() == []
+
+
+@pytest.mark.parametrize("found", ["file", "link"])
+def test_something_else_at_its_path_is_an_error_in_a_user_namespace_too(own_lab: Lab, found: str) -> None:
+    place = own_lab.rootfs / "dev/zero"
+    if found == "file":
+        place.write_text("something")
+    else:
+        place.symlink_to("/etc/file")
+    for path in (own_lab.rootfs, *own_lab.rootfs.rglob("*")):
+        os.chown(path, 200_000, 200_000, follow_symlinks=False)
+    spec = in_user_namespace(shell("true"), Device("c", "/dev/zero", 1, 5))
+    spec = spec.evolve(mounts=tuple(mount for mount in spec.mounts if not mount.destination.startswith("/dev")))
+    with pytest.raises(SetupError, match="something else at that path") as caught:
+        own_lab.create(spec)
+    assert (caught.value.origin, caught.value.operation) == ("linux.devices[0]", "BindDevice")
 
 
 def test_a_bind_mount_on_dev_is_left_as_it_is(lab: Lab) -> None:

@@ -81,6 +81,8 @@ SLOT_USERS = [
     t.AttachRootfs("/", o.Fd(0)),
     t.BindMount("/", "/", o.Fd(0)),
     t.ChangeRoot(o.Fd(0)),
+    t.BindDevice("/x", 0, 0, 0, o.Fd(0)),
+    t.MapOwners(o.Fd(0), o.Fd(0), recursive=False),
 ]
 
 

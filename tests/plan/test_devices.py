@@ -6,7 +6,7 @@ import pytest
 
 from ocirt.host import Host
 from ocirt.plan import Plan, Site, plan_create
-from ocirt.plan.tree_ops import BindMount, MakeDevice, MakeSymlink
+from ocirt.plan.tree_ops import BindDevice, MakeDevice, MakeSymlink
 from ocirt.spec import Device, IDMapping, Linux, Mount, Namespace, Root, Spec
 from tests.plan.examples import ROOT
 
@@ -45,11 +45,16 @@ def test_types_become_modes(type_: str, mode: int) -> None:
     assert made(planned(Device(type_, "/dev/x", 1, 2)))[-1].mode == mode
 
 
-@pytest.mark.parametrize(("host", "user"), [(ROOT, True), (Host(in_user_namespace=True), False)])
+@pytest.mark.parametrize(
+    ("host", "user"),
+    [(ROOT, True), (Host(in_user_namespace=True), False), (Host(capabilities=ROOT.capabilities & ~(1 << 27)), False)],
+)
 def test_where_no_device_can_be_made_the_hosts_are_bound(host: Host, user: bool) -> None:
     plan = planned(Device("p", "/dev/fifo"), host=host, user=user)
     assert [op.path for op in made(plan)] == ["/dev/fifo"]
-    assert [op.source for op in plan.ops if isinstance(op, BindMount)] == DEFAULTS
+    bound = [op for op in plan.ops if isinstance(op, BindDevice)]
+    assert [op.path for op in bound] == DEFAULTS
+    assert (bound[0].type, bound[0].major, bound[0].minor) == (0o020000, 1, 3)
 
 
 def test_links_need_a_proc_to_lead_to() -> None:

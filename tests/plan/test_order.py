@@ -25,7 +25,7 @@ T = TypeVar("T", bound=Op)
 # Drawing a configuration takes longer than planning it: so many examples a law, and many laws.
 law = settings(max_examples=30)
 
-MOUNTS = (t.AttachRootfs, t.OverlayRootfs, t.SelectRootfs, t.MountFilesystem, t.BindMount)
+MOUNTS = (t.AttachRootfs, t.OverlayRootfs, t.SelectRootfs, t.MountFilesystem, t.BindMount, t.BindDevice)
 """What adds a mount that config.json names."""
 
 TAKEN = (t.OpenTree, t.MapOwners)
@@ -222,7 +222,7 @@ def slots(op: Op) -> tuple[int, ...]:
             return tuple(fd for _, fd in pairs)
         case o.JoinProcess(fd) | o.AwaitStart(fd) | t.ChangeRoot(fd):
             return (fd,)
-        case t.BindMount() | t.AttachRootfs():
+        case t.BindMount() | t.AttachRootfs() | t.BindDevice():
             return (op.fd,)
         case t.MapOwners(tree, namespace):
             return (tree, namespace)

@@ -44,6 +44,7 @@ from ocirt.spec import (
 from ocirt.spec.base import JSON, OCIObject, join
 from ocirt.spec.known import CAPABILITIES
 from ocirt.spec.options import KNOWN
+from tests.strategies import LINK_OPTIONS
 
 ONE = (IDMapping(0, 1000, 1),)
 NEW_USER = Linux(namespaces=[Namespace("user")], uid_mappings=ONE, gid_mappings=ONE)
@@ -327,7 +328,7 @@ def test_options_of_filesystems_are_theirs(option: str) -> None:
     assert mount("ext4", option).check() == ()
 
 
-@pytest.mark.parametrize("option", sorted(KNOWN - {"bind", "rbind", "idmap", "ridmap", "tmpcopyup"}))
+@pytest.mark.parametrize("option", sorted(KNOWN - {"bind", "rbind", "idmap", "ridmap", "tmpcopyup", *LINK_OPTIONS}))
 def test_our_options_are_good_on_binds_and_filesystems(option: str) -> None:
     assert mount("ext4", option).check() == ()
     assert mount(None, "bind", option).check() == ()

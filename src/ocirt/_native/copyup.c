@@ -302,7 +302,8 @@ int copy_up(int covered, int mount, bool owner, const char *target)
 	if (copy.top >= 0)
 		result = copy_top(from, copy.top, owner);
 	if (result < 0)
-		snprintf(failed_detail, sizeof failed_detail, "tmpcopyup: %.400s%s%.400s", target, copy.length ? "/" : "", copy.path);
+		snprintf(failed_detail, sizeof failed_detail, "tmpcopyup: %.*s%s%.*s", 400, target, copy.length ? "/" : "",
+			 400, copy.path);
 	if (copy.links)
 		syscall(SYS_munmap, copy.links, LINKS_SIZE);
 	if (from >= 0)

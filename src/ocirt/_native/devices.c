@@ -41,6 +41,44 @@ int op_make_device(struct plan *plan, const struct wire_op *op)
 	return close(node);
 }
 
+/* An empty file to mount on, or the very device: what else an image has there
+ * is not to be hidden without a word (config-linux.md, Devices). */
+static bool may_cover(const struct stat *there, const struct stat *device)
+{
+	if (S_ISREG(there->st_mode))
+		return there->st_size == 0;
+	return (there->st_mode & S_IFMT) == (device->st_mode & S_IFMT) && there->st_rdev == device->st_rdev;
+}
+
+/* Numbers: slot or NO_SLOT, type, major, minor. What the host has at that path is
+ * looked at first: names in /dev are anybody's to give. */
+int op_bind_device(struct plan *plan, const struct wire_op *op)
+{
+	struct stat info, there;
+	int tree, target, result;
+
+	note(STRING(0));
+	if (NUMBER(0) != NO_SLOT)
+		tree = slot(plan, NUMBER(0));
+	else
+		tree = CALL(open_tree, AT_FDCWD, STRING(0), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (tree < 0)
+		return NUMBER(0) != NO_SLOT ? fail("slot", EBADF, STRING(0)) : -1;
+	if (CALL(fstat, tree, &info) < 0)
+		return -1;
+	if ((info.st_mode & S_IFMT) != NUMBER(1) || info.st_rdev != makedev((unsigned)NUMBER(2), (unsigned)NUMBER(3)))
+		return fail("fstat", ENODEV, STRING(0));
+	target = resolve_target(plan, STRING(0), CREATE_TARGET | KEEP_LINK, S_IFREG);
+	if (target < 0 || CALL(fstat, target, &there) < 0)
+		return -1;
+	if (!may_cover(&there, &info))
+		return fail("move_mount", EEXIST, STRING(0));
+	result = CALL(move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	close(tree);
+	close(target);
+	return result;
+}
+
 /* Number 0: what stands there is replaced (ptmx), or else left as it is. */
 int op_make_symlink(struct plan *plan, const struct wire_op *op)
 {

@@ -46,6 +46,7 @@ static const struct {
 	[OP_MAP_OWNERS] = {op_map_owners, 3, 0},
 	[OP_SET_MOUNT_ATTRIBUTES] = {op_set_mount_attributes, 5, 1},
 	[OP_MAKE_DEVICE] = {op_make_device, 5, 1},
+	[OP_BIND_DEVICE] = {op_bind_device, 4, 1},
 	[OP_MAKE_SYMLINK] = {op_make_symlink, 1, 2},
 	[OP_OPEN_TERMINAL] = {op_open_terminal, 4, 0},
 	[OP_PREPARE_STDIO] = {op_prepare_stdio, 2, 0},

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ocirt.cgroups.mounts import CgroupMountEntry
     from ocirt.host import Host
 
+CAP_MKNOD = 27
+
 FIRST_OPENED = 64
 """Slots from here on are filled by operations; those below travel with the plan."""
 
@@ -188,7 +190,9 @@ class Context:
     @property
     def may_make_devices(self) -> bool:
         """mknod(2) needs CAP_MKNOD in the first user namespace."""
-        return not self.host.rootless and not self.namespaces.has("user")
+        if self.host.rootless or self.namespaces.has("user"):
+            return False
+        return bool(self.host.capabilities >> CAP_MKNOD & 1)
 
     @property
     def may_set_groups(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ocirt.plan.binds import source_fd
 from ocirt.plan.context import Context
 from ocirt.plan.ops import Op
-from ocirt.plan.tree_ops import BindMount, MakeDevice, MakeSymlink, OpenTerminal
+from ocirt.plan.tree_ops import BindDevice, MakeDevice, MakeSymlink, OpenTerminal
 from ocirt.spec import Device
 from ocirt.spec.options import parse_options
 
@@ -64,7 +64,7 @@ def _brings_its_own(context: Context) -> bool:
 def _device(context: Context, device: Device, origin: str) -> Op:
     if device.type != "p" and not context.may_make_devices:
         fd = source_fd(context, device.path, recursive=False, origin=origin)
-        return BindMount(device.path, device.path, fd, origin=origin)
+        return BindDevice(device.path, TYPES[device.type], device.major or 0, device.minor or 0, fd, origin=origin)
     mode = TYPES[device.type] | (0o666 if device.file_mode is None else device.file_mode & 0o7777)
     return MakeDevice(
         device.path, mode, device.major or 0, device.minor or 0, device.uid or 0, device.gid or 0, origin=origin

@@ -260,6 +260,25 @@ class MakeDevice(Op):
 
 
 @frozen
+class BindDevice(Op):
+    """The host's own node at the same path, where no node can be made; it must be this device."""
+
+    path: str
+    type: int
+    major: int
+    minor: int
+    fd: Fd = NO_FD
+
+    def operands(self) -> Operands:
+        return (self.fd, self.type, self.major, self.minor), (self.path,)
+
+    def details(self) -> Iterator[str]:
+        kind = {0o020000: "c", 0o060000: "b"}[self.type]
+        source = "that of the host" if self.fd == NO_FD else f"fd#{self.fd}"
+        yield f"{source} on {self.path} {kind} {self.major}:{self.minor}"
+
+
+@frozen
 class MakeSymlink(Op):
     """symlinkat(2)"""
 
