@@ -23,6 +23,7 @@ from ocirt.spec import (
     Memory,
     Mount,
     Namespace,
+    NetDevice,
     Pids,
     Process,
     Resources,
@@ -248,6 +249,10 @@ def resources() -> st.SearchStrategy[Resources]:
     )
 
 
+def net_devices() -> st.SearchStrategy[dict[str, NetDevice]]:
+    return st.sampled_from(({}, {}, {"eth0": NetDevice()}, {"a.b-1": NetDevice("wan"), "eth0": NetDevice("eth%d")}))
+
+
 def seccomps() -> st.SearchStrategy[Seccomp]:
     argument = SyscallArg(0, 2**64 - 1, 1, op="SCMP_CMP_MASKED_EQ")
     rules = (
@@ -276,6 +281,7 @@ def linuxes(draw: st.DrawFn) -> Linux:
         devices=draw(_some(devices())),
         cgroups_path=draw(_maybe(paths())),
         resources=draw(_maybe(resources())),
+        net_devices=draw(net_devices()) if any(namespace.type == "network" for namespace in there) else {},
         sysctl=draw(st.sampled_from(({}, {"net.ipv4.ip_forward": "1"}, {"net/ipv4/x.y": "", "kernel.msgmax": "1"}))),
         seccomp=draw(_maybe(seccomps())),
         rootfs_propagation=draw(_maybe(st.sampled_from(PROPAGATIONS))),

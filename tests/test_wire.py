@@ -16,7 +16,7 @@ from ocirt import wire
 from ocirt._native import lib
 from ocirt.plan import ID_MARK, Plan, ops, plan_create, tree_ops
 from ocirt.plan.ops import Manner, Op, Purpose, Tolerance
-from ocirt.wire import Cloned, Failed, Started, SyncRequested, TerminalOpened, decode, encode
+from ocirt.wire import Cloned, Failed, NetlinkOpened, Started, SyncRequested, TerminalOpened, decode, encode
 from tests.plan.strategies import Case, honoured
 
 CHARACTERS = st.characters(codec="utf-8", exclude_characters="\0")
@@ -160,6 +160,7 @@ def test_events_are_read_as_they_were_meant() -> None:
     assert decode(event(lib.EVENT_PID, value=7), 9) == Cloned(7, 9, index=3)
     assert decode(event(lib.EVENT_SYNC, value=Purpose.HOOKS), -1) == SyncRequested(Purpose.HOOKS, index=3)
     assert decode(event(lib.EVENT_TERMINAL), 9) == TerminalOpened(9, index=3)
+    assert decode(event(lib.EVENT_NETLINK), 9) == NetlinkOpened(9, index=3)
     assert decode(event(lib.EVENT_STARTED), -1) == Started(index=3)
     failed = decode(event(lib.EVENT_FAILED, value=1, call=b"open", detail=b"/x"), -1)
     assert failed == Failed(index=3, left=2, errno=errno.EIO, value=1, call="open", detail="/x")

@@ -33,7 +33,7 @@ from ocirt.process import Process, Terminal, reap_abandoned
 from ocirt.spec import Linux, Spec
 from ocirt.state import SCRATCH, Record, StateDirectory, StateStore, Status, boot_id, check_id, now, start_time
 from ocirt.streams import Streams
-from ocirt.wire import COMMITTED, SyncRequested, TerminalOpened
+from ocirt.wire import COMMITTED, NetlinkOpened, SyncRequested, TerminalOpened
 
 NS_GET_NSTYPE = 0xB703
 """ioctl_ns(2)"""
@@ -166,6 +166,8 @@ class Creation:
                 case TerminalOpened(fd):
                     self.terminal = Terminal(fd)
                     continue
+                case NetlinkOpened(fd):
+                    self._move_net_devices(fd)
                 case SyncRequested(Purpose.CREATED):
                     self._commit(launched.pid)
                     return
@@ -192,6 +194,15 @@ class Creation:
         described = describe(self.record._replace(pid=pid), Status.CREATING)
         hooks.run_all(wanted.prestart, "prestart", described)
         hooks.run_all(wanted.create_runtime, "createRuntime", described)
+
+    def _move_net_devices(self, inside: int) -> None:
+        """``inside`` is a netlink socket of the container's network namespace."""
+        from ocirt import netdevices
+
+        try:
+            netdevices.move(self.document.linux.net_devices if self.document.linux else {}, inside)
+        finally:
+            os.close(inside)
 
     def _set_rlimits(self, pid: int) -> None:
         process = self.document.process

@@ -24,7 +24,7 @@ from ocirt.plan import Plan
 from ocirt.plan.ops import CLONE_NEW, UNASKED, Clone, Op, Purpose, RunHook, Sync
 from ocirt.plan.tree_ops import Attributes, BindMount, SetMountAttributes
 from ocirt.spec.options import ATIME
-from ocirt.wire import EVENT, Cloned, Event, Failed, Frame, TerminalOpened, decode, encode
+from ocirt.wire import EVENT, Cloned, Event, Failed, Frame, NetlinkOpened, TerminalOpened, decode, encode
 
 SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 MFD_EXEC: Final = 0x10
@@ -121,7 +121,7 @@ class Launch:
             while self.births and self._next() is not None:
                 pass
         for event in self.early:
-            if isinstance(event, TerminalOpened):
+            if isinstance(event, (TerminalOpened, NetlinkOpened)):
                 os.close(event.fd)
 
     def died(self) -> InitDied:

@@ -133,6 +133,13 @@ class TerminalOpened(Said):
 
 
 @frozen
+class NetlinkOpened(Said):
+    """A socket of the container's network namespace; init waits until it has served."""
+
+    fd: int
+
+
+@frozen
 class Started(Said):
     """The start request was heard; next comes the program, or a failure."""
 
@@ -148,7 +155,7 @@ class Failed(Said):
     detail: str
 
 
-Event = Cloned | SyncRequested | TerminalOpened | Started | Failed
+Event = Cloned | SyncRequested | TerminalOpened | NetlinkOpened | Started | Failed
 
 
 def decode(frame: bytes, fd: int) -> Event:
@@ -160,6 +167,8 @@ def decode(frame: bytes, fd: int) -> Event:
         return SyncRequested(Purpose(value), index=index)
     if kind == lib.EVENT_TERMINAL:
         return TerminalOpened(fd, index=index)
+    if kind == lib.EVENT_NETLINK:
+        return NetlinkOpened(fd, index=index)
     if kind == lib.EVENT_STARTED:
         return Started(index=index)
     call, detail = EVENT.unpack(frame)[-2:]

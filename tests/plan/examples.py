@@ -20,6 +20,7 @@ from ocirt.spec import (
     Linux,
     Mount,
     Namespace,
+    NetDevice,
     Process,
     Spec,
     TimeOffset,
@@ -108,6 +109,12 @@ def joined_mount_namespace() -> Plan:
     return plan_create(document, ROOT, SITE)
 
 
+def network_devices() -> Plan:
+    document = linux(DEFAULT, net_devices={"eth1": NetDevice(), "eth2": NetDevice("wan%d")})
+    document = linux(document, sysctl={"net/ipv4/conf/eth1/forwarding": "1"})
+    return plan_create(document, ROOT, SITE)
+
+
 def no_namespaces() -> Plan:
     """A program in another root directory, and no more."""
     document = Spec(root=DEFAULT.root.evolve(readonly=False), process=Process(cwd="/srv", args=("/bin/true",)))
@@ -187,6 +194,7 @@ EXAMPLES: Mapping[str, Callable[[], Plan]] = {
         time_namespace,
         joined_namespaces,
         joined_mount_namespace,
+        network_devices,
         no_namespaces,
         terminal,
         hooks,

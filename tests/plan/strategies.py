@@ -95,6 +95,8 @@ def honoured(draw: st.DrawFn) -> Case:
     """A configuration that the host can honour: drawn with all of OCI in it, and what must not be is taken out."""
     host = draw(hosts())
     document = without_the_unsupported(draw(specs()), mounts=draw(st.integers(0, 3)) > 0)
+    if host.rootless and document.linux is not None:
+        document = document.evolve(linux=document.linux.evolve(net_devices={}))
     document = for_ordinary_user(document, host) if not host.privileged else with_mapped_user(document)
     document = without_filesystems_of_others(document, host)
     return Case(document, host, draw(sites()))

@@ -39,7 +39,16 @@ NEEDS_ROOT = (
     *CHANGES_TREE,
     *(t.PivotRoot, t.ChangeRoot, t.SetPropagation, t.OpenTerminal, t.MakeDirectory),
     *(o.JoinNamespaces, o.JoinProcess, o.Unshare, o.Clone, o.BecomeRoot),
-    *(o.WriteProc, o.SetHostname, o.SetDomainname, o.LoopbackUp, o.SetRlimits, o.DropBounding, o.PrepareStdio),
+    *(
+        o.WriteProc,
+        o.SetHostname,
+        o.SetDomainname,
+        o.LoopbackUp,
+        o.OfferNetlink,
+        o.SetRlimits,
+        o.DropBounding,
+        o.PrepareStdio,
+    ),
 )
 """What an ordinary user in the container could not do, or only wrongly."""
 
@@ -287,6 +296,25 @@ def test_cgroups_are_made_before_they_are_shown_and_show_what_their_namespace_le
     if case.site.joins_cgroups and shown:
         assert made
         assert min(made) < min(shown)
+
+
+@law
+@given(honoured())
+def test_network_devices_come_between_their_namespace_and_whoever_may_use_them(case: Case) -> None:
+    """A sysctl may name one, and a hook may configure it."""
+    plan = plan_create(*case)
+    offered = places(plan, o.OfferNetlink)
+    linux = case.document.linux
+    assert len(offered) == bool(linux and linux.net_devices)
+    before = [*places(plan, o.JoinNamespaces, o.Clone, o.Unshare, o.BecomeRoot), *syncs(plan, Purpose.RECORD)]
+    entered = [place for place in before if not is_cgroup_namespace(plan.ops[place])]
+    assert precede(entered, offered)
+    sysctls = [place for place, op in enumerate(plan.ops) if op.origin.startswith("linux.sysctl")]
+    assert precede(offered, [*sysctls, *syncs(plan, Purpose.HOOKS), *places(plan, o.RunHook)])
+
+
+def is_cgroup_namespace(op: Op) -> bool:
+    return isinstance(op, o.Unshare) and op.flags == CGROUP
 
 
 def shows_cgroups(op: Op) -> bool:

@@ -31,6 +31,7 @@ static const struct {
 	[OP_SET_HOSTNAME] = {op_set_hostname, 0, 1},
 	[OP_SET_DOMAINNAME] = {op_set_domainname, 0, 1},
 	[OP_LOOPBACK_UP] = {op_loopback_up, 0, 0},
+	[OP_OFFER_NETLINK] = {op_offer_netlink, 0, 0},
 	[OP_SET_PROPAGATION] = {op_set_propagation, 2, 1},
 	[OP_OPEN_TREE] = {op_open_tree, 4, 1},
 	[OP_ATTACH_ROOTFS] = {op_attach_rootfs, 2, 1},

@@ -1,6 +1,7 @@
 /* Entering, creating and naming namespaces; the meetings with the host in between. */
 #define _GNU_SOURCE
 #include <grp.h>
+#include <linux/netlink.h>
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
@@ -152,4 +153,17 @@ int op_loopback_up(struct plan *plan, const struct wire_op *op)
 	result = CALL(ioctl, fd, SIOCSIFFLAGS, &request);
 	close(fd);
 	return result;
+}
+
+/* A socket belongs to the network namespace it was opened in: with ours, the
+ * host can work on our network without entering it (netlink(7)). */
+int op_offer_netlink(struct plan *plan, const struct wire_op *op)
+{
+	int fd = CALL(socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+
+	(void)op;
+	if (fd < 0 || CALL(tell, EVENT_NETLINK, plan, 0, fd) < 0)
+		return -1;
+	close(fd);
+	return await_go();
 }

@@ -79,6 +79,6 @@ operation op_join_namespaces, op_join_process, op_unshare, op_clone, op_sync, op
 	op_mount_filesystem, op_bind_mount, op_map_owners, op_set_mount_attributes, op_make_device, op_bind_device, op_make_symlink,
 	op_open_terminal, op_prepare_stdio, op_set_rlimits, op_set_no_new_privileges, op_drop_bounding, op_set_user,
 	op_set_capabilities, op_set_umask, op_change_directory, op_find_home, op_find_program, op_run_hook,
-	op_await_start, op_exec, op_kill_when_orphaned;
+	op_await_start, op_exec, op_kill_when_orphaned, op_offer_netlink;
 
 #endif

@@ -24,6 +24,7 @@ enum wire_code {
 	/* namespaces.c */
 	OP_JOIN_NAMESPACES = 1, OP_JOIN_PROCESS, OP_UNSHARE, OP_CLONE, OP_SYNC, OP_BECOME_ROOT,
 	OP_WRITE_PROC, OP_SET_HOSTNAME, OP_SET_DOMAINNAME, OP_LOOPBACK_UP,
+	OP_OFFER_NETLINK,
 	/* rootfs.c */
 	OP_SET_PROPAGATION, OP_OPEN_TREE, OP_ATTACH_ROOTFS, OP_OVERLAY_ROOTFS, OP_SELECT_ROOTFS, OP_PIVOT_ROOT, OP_CHANGE_ROOT,
 	OP_MASK_PATH, OP_READONLY_PATH, OP_MAKE_DIRECTORY,
@@ -57,7 +58,7 @@ enum wire_sync {
 	SYNC_TELL               /* tell it, and go on */
 };
 
-enum wire_kind { EVENT_PID = 1, EVENT_SYNC, EVENT_TERMINAL, EVENT_STARTED, EVENT_FAILED };
+enum wire_kind { EVENT_PID = 1, EVENT_SYNC, EVENT_TERMINAL, EVENT_STARTED, EVENT_FAILED, EVENT_NETLINK };
 
 struct wire_plan {
 	uint32_t magic, version, size, operations, numbers, strings, text, passed_fds;

@@ -17,6 +17,7 @@ from ocirt.plan.ops import (
     Clone,
     JoinNamespaces,
     LoopbackUp,
+    OfferNetlink,
     Op,
     Purpose,
     SetDomainname,
@@ -51,6 +52,8 @@ def check(context: Context) -> None:
         )
     if namespaces.creates("user"):
         _check_user_namespace(context)
+    if context.linux.net_devices and host.rootless:
+        raise UnsupportedError("linux.netDevices", "network devices are not supported for rootless containers")
     for key in context.linux.sysctl:
         _check_sysctl(context, key)
 
@@ -242,6 +245,9 @@ def names(context: Context) -> Iterator[Op]:
 def network(context: Context) -> Iterator[Op]:
     if context.namespaces.creates("network"):
         yield LoopbackUp(origin=ORIGIN)
+    if devices := context.linux.net_devices:
+        pairs = tuple((name, device.name or name) for name, device in devices.items())
+        yield OfferNetlink(pairs, origin="linux.netDevices")
 
 
 def sysctls(context: Context) -> Iterator[Op]:

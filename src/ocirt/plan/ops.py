@@ -231,6 +231,17 @@ class LoopbackUp(Op):
 
 
 @frozen
+class OfferNetlink(Op):
+    """Hand the host a socket of the container's network, and wait until it has moved devices there."""
+
+    devices: tuple[tuple[str, str], ...]
+    """Each one's name on the host and in the container; the host knows them, and this is for the reader."""
+
+    def details(self) -> Iterator[str]:
+        return (old if old == new else f"{old}={new}" for old, new in self.devices)
+
+
+@frozen
 class SetUmask(Op):
     """umask(2)"""
 

@@ -47,7 +47,6 @@ def _linux(linux: Linux) -> Iterator[str]:
         "memoryPolicy": linux.memory_policy,
         "personality": linux.personality,
         "mountLabel": linux.mount_label,
-        "netDevices": linux.net_devices,
     }
     yield from (f"linux.{name}" for name, value in members.items() if value)
     if linux.resources is not None:

@@ -133,6 +133,12 @@ def _names_need_uts(spec: Spec) -> Iterator[Problem]:
             yield Problem(relation(member, NAMESPACES), name, rule)
 
 
+def _net_devices_need_network(spec: Spec) -> Iterator[Problem]:
+    if spec.linux is not None and spec.linux.net_devices and "network" not in _namespace_types(spec):
+        rule = "unable to move network devices without a NET namespace; add network to linux.namespaces"
+        yield Problem(relation("linux.netDevices", NAMESPACES), None, rule)
+
+
 def _user_namespace(spec: Spec) -> Iterator[Problem]:
     """Mappings and the namespace they are for belong together."""
     if spec.linux is None:
@@ -187,6 +193,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _hooks,
     _annotations,
     _names_need_uts,
+    _net_devices_need_network,
     _user_namespace,
     _time_namespace,
     _idmapped_mounts,

@@ -119,15 +119,27 @@ def _device(value: Device, at: str) -> Iterator[Problem]:
 def _net_devices(values: Mapping[str, NetDevice]) -> Iterator[Problem]:
     for name, device in values.items():
         at = member("linux.netDevices", name)
-        if not _is_interface(name):
-            yield Problem(at, None, f"invalid network device name {name!r}")
+        if not _is_interface(name) or "%" in name:
+            yield Problem(at, None, f'invalid network device name "{name}"')
         if device.name is not None and not _is_interface(device.name):
-            yield Problem(f"{at}.name", device.name, "is an invalid network device name")
+            yield Problem(f"{at}.name", device.name, f'is an invalid network device name "{device.name}"')
+    seen: dict[str, str] = {}
+    for name, device in values.items():
+        new = device.name or name
+        if new in seen and "%" not in new:
+            here, there = (f"{member('linux.netDevices', key)}.name" for key in (name, seen[new]))
+            yield Problem(relation(here, there), new, "is what two devices are to be called in the container")
+        seen[new] = name
 
 
 def _is_interface(name: str) -> bool:
-    """What dev_valid_name() of the kernel takes."""
-    return _INTERFACE.fullmatch(name) is not None and name not in (".", "..")
+    """What dev_valid_name() of the kernel takes; a single ``%d`` is a template, for the kernel to put a number in."""
+    plain = "%" not in name.replace("%d", "", 1)
+    return plain and _INTERFACE.fullmatch(name) is not None and len(_bytes(name)) <= 15 and name not in (".", "..")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _intel_rdt(value: IntelRdt) -> Iterator[Problem]:
