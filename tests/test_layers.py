@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("starting", "execution"),
     ("creation",),
     ("streams", "preparation"),
-    ("process", "state", "hooks", "idmap", "bundle", "host_files", "netdevices"),
+    ("process", "state", "hooks", "idmap", "bundle", "host_files", "netdevices", "rdt"),
     ("netlink",),
     ("launch",),
     ("cgroups", "host"),

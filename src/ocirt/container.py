@@ -278,6 +278,10 @@ class Container:
             if not self._has_ended() and not _kill_init(record, KILL_SECONDS):
                 raise StateError(self.id, Status.RUNNING, "delete", "container init still running")
             record.cgroup.remove(kill=True)
+            if record.rdt_made:
+                from ocirt import rdt
+
+                rdt.remove(record.rdt_made)
         if self.process is not None:
             with contextlib.suppress(ExitStatusUnknown):
                 self.process.poll()

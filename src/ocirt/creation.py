@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from attrs import define, field
 
-from ocirt import hooks, idmap
+from ocirt import hooks, idmap, rdt
 from ocirt.errors import HookError, SetupError, SpecError, UnsupportedError
 from ocirt.launch import Launch, launch
 from ocirt.plan.context import (
@@ -51,6 +51,7 @@ class Creation:
     listener: socket.socket = field(factory=lambda: socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
     terminal: Terminal | None = None
     hooks_began: bool = False
+    rdt_group: rdt.Group | None = None
     directory: StateDirectory = field(init=False)
     record: Record = field(init=False)
 
@@ -96,6 +97,8 @@ class Creation:
             self.document.oci_version,
             self.document.annotations,
             self.prepared.cgroup(request.container_id),
+            rdt_groups=self.rdt_group.joined if self.rdt_group else (),
+            rdt_made=self.rdt_group.made if self.rdt_group else (),
         )
         self.directory.intend(self.record, request.bundle._config)  # as with its preparation
         if request.throw_away_layer:
@@ -121,6 +124,9 @@ class Creation:
         cgroup = None if self.prepared.born_in_cgroup else self.prepared.placement
         if not self.prepared.born_in_cgroup:
             self._record()
+        if self.rdt_group is not None:  # before it has children: those are born into it
+            rdt.make(self.rdt_group, self.undo)
+            rdt.join(self.rdt_group.joined, launched.pid)
         launched.done(Purpose.RECORD)
         if cgroup is not None:
             self._make_cgroup()
@@ -230,8 +236,10 @@ def create(store: StateStore, request: Request, streams: Streams) -> tuple[Recor
     if problems := request.bundle.spec.check():
         raise SpecError(problems, str(request.bundle.path / "config.json"))
     prepared = prepare(store, request, streams.ours)
+    linux = request.bundle.spec.linux
+    group = rdt.survey(linux.intel_rdt, request.container_id) if linux and linux.intel_rdt else None
     with contextlib.ExitStack() as undo:
-        creation = Creation(store, request, prepared, streams, undo)
+        creation = Creation(store, request, prepared, streams, undo, rdt_group=group)
         try:
             result = creation.run()
         except HookError:

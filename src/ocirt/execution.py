@@ -10,6 +10,7 @@ from typing import Final
 
 from attrs import define
 
+from ocirt import rdt
 from ocirt.creation import open_descriptors, set_rlimit
 from ocirt.errors import SpecError, StateError
 from ocirt.host import Host
@@ -126,7 +127,7 @@ class Execution:
             self.record.bundle,
             f"/proc/{self.record.pid}/root",
             streams=self.streams.ours,
-            joins_cgroups=self._moves,
+            joins_cgroups=self._moves or bool(self.record.rdt_groups),
         )
 
     def _launch(self, prepared: Prepared, init: int, stack: contextlib.ExitStack) -> Launch:
@@ -140,7 +141,9 @@ class Execution:
         """Until it says no more, which is what execve(2) looks like from here."""
         if self._moves:
             self.record.cgroup.join(launched.pid)
-            launched.done(Purpose.JOINED)
+        if self.record.rdt_groups:
+            rdt.join(self.record.rdt_groups, launched.pid)
+        launched.done(Purpose.JOINED)
         for event in launched.heard():
             match event:
                 case TerminalOpened(fd):

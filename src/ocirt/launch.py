@@ -87,14 +87,17 @@ class Launch:
         return bool(self.births) and event.index > self.births[0]
 
     def go(self) -> None:
-        """Let it go on after a Sync."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died meanwhile, and its silence will tell
-            self.events.send(b"g")
+        """Let it go on after what it has asked for."""
+        self._say(lib.WIRE_GO)
 
     def done(self, purpose: Purpose) -> None:
         """Let it go on, now or later, after what it does not ask for."""
         if purpose in self.prepared.unasked:
-            self.go()
+            self._say(lib.WIRE_DONE)
+
+    def _say(self, word: int) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died meanwhile, and its silence will tell
+            self.events.send(bytes((word,)))
 
     def settle(self) -> None:
         """Reap the stages that have done their part, so that only the last process is left of the launch."""

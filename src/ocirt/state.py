@@ -71,10 +71,15 @@ class Record(NamedTuple):
     """Of init, in clock ticks since boot (field 22 of proc_pid_stat(5)): a pid alone may be somebody else's by now."""
     boot: str = ""
     """Which boot pid and start time belong to."""
+    rdt_groups: tuple[str, ...] = ()
+    """Directories of resctrl that list the container's processes."""
+    rdt_made: tuple[str, ...] = ()
+    """Those that go with the container, innermost first."""
 
     def intent(self) -> dict[str, object]:
         """What is known before anything is made."""
-        return {name: value for name, value in self.to_json().items() if name not in OUTCOME}
+        given = ((name, value) for name, value in self.to_json().items() if value or name not in self._field_defaults)
+        return {name: value for name, value in given if name not in OUTCOME}
 
     def outcome(self) -> dict[str, object]:
         """What is known afterwards."""
@@ -87,6 +92,8 @@ class Record(NamedTuple):
     def from_json(cls, value: Json) -> Record:
         members = {name: value[name] for name in cls._fields if name in value or name not in cls._field_defaults}
         members["cgroup"] = Cgroup.from_json(cast("list[Json]", members["cgroup"]))
+        for name in ("rdt_groups", "rdt_made"):
+            members[name] = tuple(cast("list[str]", members.get(name, ())))
         return cls(**members)  # type: ignore[arg-type]  # our own file; a damaged one fails above or on use
 
 

@@ -107,19 +107,29 @@ int tell(enum wire_kind kind, const struct plan *plan, int value, int fd)
 	return sendmsg(WIRE_EVENTS_FD, &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
 }
 
-/* The host answers a Sync with one byte. If it is gone instead, so are we: a
- * container that nobody has recorded must not live on. */
-int await_go(void)
+/* The host says one byte at a time. What it does unasked it may have told
+ * before we ask for something else: that is kept until its turn. If the host is
+ * gone instead, so are we: a container that nobody has recorded must not live on. */
+int await_word(char wanted)
 {
+	static unsigned kept;
 	char byte;
 	ssize_t got;
 
-	do
-		got = recv(WIRE_EVENTS_FD, &byte, 1, 0);
-	while (got < 0 && errno == EINTR);
-	if (got != 1)
-		_exit(125);
-	return 0;
+	if (wanted == WIRE_DONE && kept) {
+		kept--;
+		return 0;
+	}
+	for (;;) {
+		do
+			got = recv(WIRE_EVENTS_FD, &byte, 1, 0);
+		while (got < 0 && errno == EINTR);
+		if (got != 1)
+			_exit(125);
+		if (byte == wanted || byte != WIRE_DONE)
+			return 0;
+		kept++;
+	}
 }
 
 /* Is [first, first + count) inside a table of `size` entries? */

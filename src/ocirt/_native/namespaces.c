@@ -83,7 +83,7 @@ int op_sync(struct plan *plan, const struct wire_op *op)
 {
 	if (NUMBER(1) != SYNC_UNASKED && CALL(tell, EVENT_SYNC, plan, (int)NUMBER(0), -1) < 0)
 		return -1;
-	return NUMBER(1) == SYNC_TELL ? 0 : await_go();
+	return NUMBER(1) == SYNC_TELL ? 0 : await_word(NUMBER(1) == SYNC_UNASKED ? WIRE_DONE : WIRE_GO);
 }
 
 /* The first act after the ID maps exist. Groups of the caller must not come
@@ -165,5 +165,5 @@ int op_offer_netlink(struct plan *plan, const struct wire_op *op)
 	if (fd < 0 || CALL(tell, EVENT_NETLINK, plan, 0, fd) < 0)
 		return -1;
 	close(fd);
-	return await_go();
+	return await_word(WIRE_GO);
 }

@@ -57,7 +57,7 @@ void note(const char *detail);
 
 /* init.c */
 int tell(enum wire_kind kind, const struct plan *plan, int value, int fd);
-int await_go(void);
+int await_word(char wanted);
 void reset_signals(void);
 
 /* path.c: the only ways from a container's path to a file. */

@@ -199,7 +199,7 @@ int op_await_start(struct plan *plan, const struct wire_op *op)
 		}
 		if (speaker == WIRE_EVENTS_FD) {
 			if (!is_committed(listener))
-				_exit(125);     /* see await_go */
+				_exit(125);     /* see await_word */
 			polls[0].fd = -1;
 		}
 		close(speaker);

@@ -17,6 +17,8 @@
 #define WIRE_PLAN_FD 4          /* and its plan */
 #define WIRE_FIRST_SLOT_FD 5    /* and the plan's descriptors, in order */
 #define WIRE_COMMITTED 1        /* the SO_PRIORITY of the start socket, once the container is recorded */
+#define WIRE_GO 0x67            /* the host's answer to what it was asked */
+#define WIRE_DONE 0x64          /* its word on what it does unasked */
 #define WIRE_CALL_SIZE 32
 #define WIRE_DETAIL_SIZE 1024
 

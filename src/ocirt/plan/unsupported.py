@@ -43,7 +43,6 @@ def _linux(linux: Linux) -> Iterator[str]:
     members = {
         # An object without an action and without syscalls asks for nothing (runc reads it so, and engines send it).
         "seccomp": seccomp is not None and (bool(seccomp.default_action) or bool(seccomp.syscalls)),
-        "intelRdt": linux.intel_rdt,
         "memoryPolicy": linux.memory_policy,
         "personality": linux.personality,
         "mountLabel": linux.mount_label,
