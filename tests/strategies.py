@@ -16,19 +16,24 @@ from ocirt.spec import (
     ConsoleSize,
     Device,
     DeviceRule,
+    ExecCPUAffinity,
     Hook,
     Hooks,
     IDMapping,
+    IOPriority,
     Linux,
     Memory,
+    MemoryPolicy,
     Mount,
     Namespace,
     NetDevice,
+    Personality,
     Pids,
     Process,
     Resources,
     Rlimit,
     Root,
+    Scheduler,
     Seccomp,
     Spec,
     Syscall,
@@ -126,6 +131,23 @@ def users() -> st.SearchStrategy[User]:
     return st.builds(User, uid=_ID, gid=_ID, umask=_maybe(st.integers(0, 0o777)), additional_gids=_some(_ID))
 
 
+SCHEDULERS = (
+    Scheduler("SCHED_OTHER", nice=-20),
+    Scheduler("SCHED_BATCH", nice=19, flags=("SCHED_FLAG_RESET_ON_FORK",)),
+    Scheduler("SCHED_RR", priority=99),
+    Scheduler("SCHED_IDLE"),
+    Scheduler("SCHED_DEADLINE", runtime=10**7, deadline=2 * 10**7, period=2**63),
+)
+IO_PRIORITIES = (IOPriority("IOPRIO_CLASS_BE", 7), IOPriority("IOPRIO_CLASS_IDLE"))
+SELINUX_LABEL = "system_u:system_r:container_t:s0:c1,c2"
+AFFINITIES = (ExecCPUAffinity("0"), ExecCPUAffinity(None, "0-1, 3"), ExecCPUAffinity("1", "65535"))
+MEMORY_POLICIES = (
+    MemoryPolicy("MPOL_LOCAL"),
+    MemoryPolicy("MPOL_INTERLEAVE", "0-3,7", ("MPOL_F_STATIC_NODES",)),
+    MemoryPolicy("MPOL_PREFERRED"),
+)
+
+
 def processes() -> st.SearchStrategy[Process]:
     """Valid processes, for ``create`` as for ``exec``."""
     return st.builds(
@@ -140,6 +162,11 @@ def processes() -> st.SearchStrategy[Process]:
         no_new_privileges=st.booleans(),
         oom_score_adj=_maybe(st.integers(-1000, 1000)),
         user=users(),
+        scheduler=st.sampled_from((None, None, *SCHEDULERS)),
+        io_priority=st.sampled_from((None, None, *IO_PRIORITIES)),
+        exec_cpu_affinity=st.sampled_from((None, None, *AFFINITIES)),
+        apparmor_profile=st.sampled_from((None, None, "unconfined", "docker-default")),
+        selinux_label=st.sampled_from((None, None, SELINUX_LABEL)),
     )
 
 
@@ -287,6 +314,9 @@ def linuxes(draw: st.DrawFn) -> Linux:
         rootfs_propagation=draw(_maybe(st.sampled_from(PROPAGATIONS))),
         masked_paths=draw(_some(paths())),
         readonly_paths=draw(_some(paths())),
+        mount_label=draw(st.sampled_from((None, None, "system_u:object_r:container_file_t:s0:c1,c2"))),
+        personality=draw(st.sampled_from((None, None, Personality("LINUX"), Personality("LINUX32")))),
+        memory_policy=draw(st.sampled_from((None, None, *MEMORY_POLICIES))),
     )
 
 

@@ -199,6 +199,7 @@ def test_a_record_is_json_with_its_fields(store: StateStore) -> None:
             "oci_version": "1.3.0",
             "annotations": {"a": "b"},
             "cgroup": [],
+            "keyring": True,
         }
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ocirt import wire
 from ocirt._native import lib
-from ocirt.plan import ID_MARK, Plan, ops, plan_create, tree_ops
+from ocirt.plan import ID_MARK, Plan, label_ops, ops, plan_create, process_ops, scheduling_ops, tree_ops
 from ocirt.plan.ops import Manner, Op, Purpose, Tolerance
 from ocirt.wire import Cloned, Failed, NetlinkOpened, Started, SyncRequested, TerminalOpened, decode, encode
 from tests.plan.strategies import Case, honoured
@@ -25,7 +25,7 @@ CHARACTERS = st.characters(codec="utf-8", exclude_characters="\0")
 def every_operation() -> set[type[Op]]:
     return {
         value
-        for module in (ops, tree_ops)
+        for module in (ops, tree_ops, process_ops, scheduling_ops, label_ops)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Op) and value is not Op
     }

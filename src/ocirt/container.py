@@ -47,7 +47,7 @@ TABLE: Final[Mapping[str, Mapping[Status, str]]] = {
     },
     "exec": {
         Status.CREATING: "cannot exec in a container that is being created",
-        Status.PAUSED: "cannot exec in a paused container",
+        Status.PAUSED: "cannot exec in a paused container (use --ignore-paused to override)",
         Status.STOPPED: "cannot exec in a stopped container",
     },
     "delete": {
@@ -87,6 +87,7 @@ class Container:
         root: str | os.PathLike[str] | None = None,
         cgroup_manager: CgroupManager = "cgroupfs",
         die_with_parent: bool = False,
+        new_keyring: bool = True,
     ) -> Container:
         """Make a container that waits for ``start``.
 
@@ -95,12 +96,12 @@ class Container:
         :param root: where the state is kept, for all of this user's processes.
         :param cgroup_manager: ``disabled`` leaves the container in the caller's cgroups.
         :param die_with_parent: kill the container when this process ends, however it ends.
+        :param new_keyring: a session keyring of its own (keyrings(7)), or else the caller's.
         :raises SpecError, UnsupportedError, BundleError, SetupError, HookError, ExistsError: nothing is left then.
         """
         loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-        return cls._create(
-            Request(id, loaded, cgroup_manager), StateStore(root), stdin, stdout, stderr, die_with_parent
-        )
+        request = Request(id, loaded, cgroup_manager, new_keyring=new_keyring)
+        return cls._create(request, StateStore(root), stdin, stdout, stderr, die_with_parent)
 
     @classmethod
     def _create(
@@ -316,6 +317,8 @@ class Container:
         stdin: Stream = None,
         stdout: Stream = None,
         stderr: Stream = None,
+        cgroup: Mapping[str, str] | str | None = None,
+        ignore_paused: bool = False,
     ) -> Process:
         """Start one more process in the container.
 
@@ -324,6 +327,8 @@ class Container:
         :param user: a uid, (uid, gid), or a ``User``; by default the container's.
         :param capabilities: by default the container's.
         :param terminal: give it one; ``size`` is (columns, lines).
+        :param cgroup: a path below the container's cgroup that is there already; of version 1, one for a controller.
+        :param ignore_paused: wait for a paused container to be resumed, instead of failing.
         :raises StateError: the container does not run.
         :raises SetupError: for example the program is not there; ``origin`` says which member is to blame.
         """
@@ -333,7 +338,7 @@ class Container:
 
         with self._store.open(self.id, "exec") as directory:
             record = self._read(directory)
-            self._check("exec", directory, record)
+            self._check("exec", directory, record, tolerated=Status.PAUSED if ignore_paused else None)
         assert record is not None  # neither creating nor stopped
         program = (
             args
@@ -351,7 +356,8 @@ class Container:
             )
         )
         with opened(stdin, stdout, stderr) as streams:
-            return Execution(self.spec, program, record, streams, self._plans).run()
+            paths = {"": cgroup} if isinstance(cgroup, str) else cgroup
+            return Execution(self.spec, program, record, streams, self._plans, paths).run()
 
     def processes(self) -> tuple[int, ...]:
         """Host pids of everything in the container, by its cgroup; of init alone where it has none."""
@@ -367,10 +373,12 @@ class Container:
             self._record = directory.read_record()
         return self._record
 
-    def _check(self, operation: str, directory: StateDirectory, record: Record | None) -> None:
+    def _check(
+        self, operation: str, directory: StateDirectory, record: Record | None, tolerated: Status | None = None
+    ) -> None:
         status = directory.status(record)
         words = TABLE[operation].get(status)
-        if words is not None:
+        if words is not None and status is not tolerated:
             raise StateError(self.id, status, operation, words.replace("%s", self.id))
 
     def _close_lifeline(self) -> None:

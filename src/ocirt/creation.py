@@ -24,6 +24,7 @@ from ocirt.plan.context import (
     InitPidfd,
     MappedUserNamespace,
     NamespaceFile,
+    ProcDirectory,
     RootDirectory,
     StartSocket,
 )
@@ -99,6 +100,7 @@ class Creation:
             self.prepared.cgroup(request.container_id),
             rdt_groups=self.rdt_group.joined if self.rdt_group else (),
             rdt_made=self.rdt_group.made if self.rdt_group else (),
+            keyring=request.new_keyring,
         )
         self.directory.intend(self.record, request.bundle._config)  # as with its preparation
         if request.throw_away_layer:
@@ -273,6 +275,8 @@ def _open(descriptor: Descriptor, stack: contextlib.ExitStack, listener: int, in
             fd = idmap.namespace(descriptor)
             stack.callback(os.close, fd)
             return fd
+        case ProcDirectory():
+            return _open_path("/proc", os.O_PATH | os.O_DIRECTORY, "host", "SetLabel", stack)
         case RootDirectory(path, origin):
             return _open_path(path, os.O_PATH | os.O_DIRECTORY, origin, "ChangeRoot", stack)
 

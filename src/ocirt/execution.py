@@ -8,15 +8,18 @@ import resource
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from attrs import define
+from attrs import define, field
 
 from ocirt import rdt
+from ocirt.cgroups.below import below
+from ocirt.cgroups.files import Cgroup
 from ocirt.creation import open_descriptors, set_rlimit
-from ocirt.errors import SpecError, StateError
+from ocirt.errors import SetupError, SpecError, StateError
 from ocirt.host import Host
 from ocirt.launch import Launch, Prepared, launch
 from ocirt.plan import Site, plan_exec
 from ocirt.plan.ops import Purpose
+from ocirt.plan.scheduling import numbers
 from ocirt.process import Process, Terminal, executed, reap_abandoned
 from ocirt.spec import Capabilities, ConsoleSize, Spec, User
 from ocirt.spec import Process as ProcessSpec
@@ -80,7 +83,13 @@ class Execution:
     record: Record
     streams: Streams
     plans: Plans
+    below: Mapping[str, str] | None = None
+    """Where in the container's cgroups it goes (``cgroups.below``)."""
     terminal: Terminal | None = None
+    cgroup: Cgroup = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.cgroup = below(self.record.cgroup, self.below) if self.below else self.record.cgroup
 
     def run(self) -> Process:
         """:raises OCIError: and nothing is left."""
@@ -118,8 +127,16 @@ class Execution:
 
     @property
     def _moves(self) -> bool:
-        """There is version 1, so the process is moved to all of its cgroups; or else it is born into the one."""
-        return any(directory.version == 1 for directory in self.record.cgroup.directories)
+        """It is moved to all of its cgroups; or else, where there is version 2 alone, born into the one.
+
+        Not so one that is to have other CPUs until then.
+        """
+        return self._initial is not None or any(directory.version == 1 for directory in self.cgroup.directories)
+
+    @property
+    def _initial(self) -> str | None:
+        affinity = self.program.exec_cpu_affinity
+        return affinity.initial or None if affinity is not None else None
 
     def _site(self) -> Site:
         return Site(
@@ -128,11 +145,12 @@ class Execution:
             f"/proc/{self.record.pid}/root",
             streams=self.streams.ours,
             joins_cgroups=self._moves or bool(self.record.rdt_groups),
+            keyring=self.record.keyring,
         )
 
     def _launch(self, prepared: Prepared, init: int, stack: contextlib.ExitStack) -> Launch:
         descriptors = open_descriptors(prepared.plan.descriptors, stack, init=init)
-        cgroup = None if self._moves else self.record.cgroup.open_v2()
+        cgroup = None if self._moves else self.cgroup.open_v2()
         if cgroup is not None:
             stack.callback(os.close, cgroup)
         return launch(prepared, descriptors, self.streams.child, -1 if cgroup is None else cgroup)
@@ -140,7 +158,8 @@ class Execution:
     def _attend(self, launched: Launch) -> None:
         """Until it says no more, which is what execve(2) looks like from here."""
         if self._moves:
-            self.record.cgroup.join(launched.pid)
+            self._place(launched.pid)
+            self.cgroup.join(launched.pid)
         if self.record.rdt_groups:
             rdt.join(self.record.rdt_groups, launched.pid)
         launched.done(Purpose.JOINED)
@@ -153,6 +172,18 @@ class Execution:
                         number = getattr(resource, limit.type)
                         set_rlimit(launched.pid, number, limit.soft, limit.hard, f"process.rlimits[{index}]")
                     launched.go()
+
+    def _place(self, pid: int) -> None:
+        """config.md, execCPUAffinity: initial is what it has before it is in the container's cgroups."""
+        if self._initial is None:
+            return
+        try:
+            os.sched_setaffinity(pid, numbers(self._initial))
+        except ProcessLookupError:
+            return  # why it has ended, it tells in a moment
+        except OSError as error:
+            origin = "process.execCPUAffinity.initial"
+            raise SetupError(origin, "SetAffinity", "sched_setaffinity", error.errno or 0, self._initial) from error
 
     def _process(self, launched: Launch) -> Process:
         process = executed(Process(self.program.args, launched.pid, launched.pidfd))

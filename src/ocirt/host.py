@@ -57,6 +57,8 @@ class Host:
     has_newuidmap: bool = False
     setgroups: bool = True
     """setgroups(2) is open in the caller's user namespace, and so may be in those below."""
+    apparmor: bool = False
+    selinux: bool = False
 
     @property
     def rootless(self) -> bool:
@@ -99,7 +101,15 @@ def _probe(euid: int, egid: int) -> Host:
         tuple(_subordinate("/etc/subgid", euid)),
         all(shutil.which(tool, path=TRUSTED_PATH) for tool in ("newuidmap", "newgidmap")),
         _read("/proc/self/setgroups").strip() != "deny",
+        _read("/sys/module/apparmor/parameters/enabled").startswith("Y"),
+        _has_selinux(),
     )
+
+
+def _has_selinux() -> bool:
+    """As libselinux finds out; ``kernel`` is everybody's label as long as no policy is loaded."""
+    label = _read("/proc/thread-self/attr/current").rstrip("\0\n")
+    return os.path.exists("/sys/fs/selinux/enforce") and label not in ("", "kernel")
 
 
 def _effective_capabilities() -> int:

@@ -35,6 +35,7 @@ class Request:
     throw_away_layer: bool = False
     shown: tuple[str, ...] = ()
     """With that layer, only these names at the top of the rootfs."""
+    new_keyring: bool = True
 
 
 @frozen(eq=False)
@@ -75,11 +76,12 @@ def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
     reusable = bundle.spec.hooks is None and (not host.rootless or not needs_cgroups)
     container_id = ID_MARK if reusable else request.container_id
     scratch = f"{store.root}/{container_id}/{SCRATCH}" if request.throw_away_layer else None
-    key = (request.cgroup_manager, ours, scratch, rootfs, request.shown)
+    key = (request.cgroup_manager, ours, scratch, rootfs, request.shown, request.new_keyring)
     known = bundle._prepared.get(key)
     if known is not None and known.host is host and known.here is here:
         return known
-    site = Site(container_id, str(bundle.path), rootfs, scratch, ours, shown=request.shown)
+    keyring = request.new_keyring
+    site = Site(container_id, str(bundle.path), rootfs, scratch, ours, shown=request.shown, keyring=keyring)
     prepared = _prepare(request, host, here, site)
     if reusable:
         bundle._prepared[key] = prepared

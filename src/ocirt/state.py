@@ -75,6 +75,8 @@ class Record(NamedTuple):
     """Directories of resctrl that list the container's processes."""
     rdt_made: tuple[str, ...] = ()
     """Those that go with the container, innermost first."""
+    keyring: bool = True
+    """It has a session keyring of its own, for whoever is executed in it to join."""
 
     def intent(self) -> dict[str, object]:
         """What is known before anything is made."""

@@ -14,14 +14,19 @@ from ocirt.spec import (
     Capabilities,
     ConsoleSize,
     Device,
+    ExecCPUAffinity,
     Hook,
     Hooks,
     IDMapping,
+    IOPriority,
     Linux,
+    MemoryPolicy,
     Mount,
     Namespace,
     NetDevice,
+    Personality,
     Process,
+    Scheduler,
     Spec,
     TimeOffset,
     User,
@@ -166,6 +171,25 @@ def everything() -> Plan:
     return plan_create(document, ROOT, SITE)
 
 
+def scheduled_and_labelled() -> Plan:
+    """On a machine with every security module."""
+    document = process(
+        DEFAULT,
+        scheduler=Scheduler("SCHED_DEADLINE", flags=("SCHED_FLAG_RECLAIM",), runtime=10**7, deadline=3 * 10**7),
+        io_priority=IOPriority("IOPRIO_CLASS_BE", 7),
+        exec_cpu_affinity=ExecCPUAffinity("0", "0-1"),
+        apparmor_profile="docker-default",
+        selinux_label="system_u:system_r:container_t:s0:c1,c2",
+    )
+    document = linux(
+        document,
+        personality=Personality("LINUX32"),
+        memory_policy=MemoryPolicy("MPOL_BIND", "0,2-3", ("MPOL_F_STATIC_NODES",)),
+        mount_label="system_u:object_r:container_file_t:s0:c1,c2",
+    )
+    return plan_create(document, Host(apparmor=True, selinux=True), SITE)
+
+
 def throw_away_layer() -> Plan:
     """``ocirt.run()`` on this host's own files."""
     site = Site("demo", "/bundle", "/", "/run/ocirt/demo/scratch", streams=0b110, shown=("bin", "usr"))
@@ -199,6 +223,7 @@ EXAMPLES: Mapping[str, Callable[[], Plan]] = {
         terminal,
         hooks,
         everything,
+        scheduled_and_labelled,
         throw_away_layer,
         execution,
         execution_in_user_namespace,

@@ -25,6 +25,8 @@ def roots() -> st.SearchStrategy[Host]:
         capabilities=st.sampled_from(((1 << 41) - 1, 1 << 21, 0xA80425FB | 1 << 21)),
         last_capability=st.sampled_from((38, 40)),
         in_user_namespace=st.booleans(),
+        apparmor=st.booleans(),
+        selinux=st.booleans(),
     )
 
 
@@ -73,6 +75,7 @@ def sites() -> st.SearchStrategy[Site]:
         joins_cgroups=st.booleans(),
         cgroup_mounts=st.sampled_from(CGROUP_MOUNTS),
         own_cgroup=st.booleans(),
+        keyring=st.booleans(),
     )
 
 
@@ -99,7 +102,26 @@ def honoured(draw: st.DrawFn) -> Case:
         document = document.evolve(linux=document.linux.evolve(net_devices={}))
     document = for_ordinary_user(document, host) if not host.privileged else with_mapped_user(document)
     document = without_filesystems_of_others(document, host)
-    return Case(document, host, draw(sites()))
+    site = draw(sites())
+    return Case(labelled(document, host, site), host, site)
+
+
+def labelled(document: Spec, host: Host, site: Site) -> Spec:
+    """With the labels that the host's security modules know."""
+    linux = document.linux or Linux()
+    if not host.selinux or site.scratch is not None:
+        document = document.evolve(linux=linux.evolve(mount_label=None))
+    process = document.process
+    return document if process is None else document.evolve(process=labelled_process(process, host))
+
+
+def labelled_process(process: Process, host: Host) -> Process:
+    changes: dict[str, object] = {}
+    if not host.apparmor:
+        changes["apparmor_profile"] = None
+    if not host.selinux:
+        changes["selinux_label"] = None
+    return process.evolve(**changes)
 
 
 def without_the_unsupported(document: Spec, *, mounts: bool) -> Spec:
@@ -206,4 +228,4 @@ def executions(draw: st.DrawFn) -> tuple[Process, Case]:
     case = draw(honoured())
     process = draw(processes())
     user = process.user.evolve(uid=0, gid=0, additional_gids=())
-    return process.evolve(user=user), case
+    return labelled_process(process.evolve(user=user), case.host), case

@@ -12,7 +12,10 @@ from hypothesis import given, settings
 
 from ocirt.errors import UnsupportedError
 from ocirt.plan import Plan, plan_create, plan_exec, plan_start
+from ocirt.plan import label_ops as lo
 from ocirt.plan import ops as o
+from ocirt.plan import process_ops as po
+from ocirt.plan import scheduling_ops as so
 from ocirt.plan import tree_ops as t
 from ocirt.plan.context import Context
 from ocirt.plan.ops import Op, Purpose
@@ -39,16 +42,8 @@ NEEDS_ROOT = (
     *CHANGES_TREE,
     *(t.PivotRoot, t.ChangeRoot, t.SetPropagation, t.OpenTerminal, t.MakeDirectory),
     *(o.JoinNamespaces, o.JoinProcess, o.Unshare, o.Clone, o.BecomeRoot),
-    *(
-        o.WriteProc,
-        o.SetHostname,
-        o.SetDomainname,
-        o.LoopbackUp,
-        o.OfferNetlink,
-        o.SetRlimits,
-        o.DropBounding,
-        o.PrepareStdio,
-    ),
+    *(o.WriteProc, o.SetHostname, o.SetDomainname, o.LoopbackUp, o.SetRlimits, o.DropBounding, o.PrepareStdio),
+    *(o.OfferNetlink, po.JoinKeyring, lo.SetFileLabel, so.SetScheduler, so.SetIoPriority),
 )
 """What an ordinary user in the container could not do, or only wrongly."""
 
@@ -229,7 +224,7 @@ def slots(op: Op) -> tuple[int, ...]:
     match op:
         case o.JoinNamespaces(pairs):
             return tuple(fd for _, fd in pairs)
-        case o.JoinProcess(fd) | o.AwaitStart(fd) | t.ChangeRoot(fd):
+        case o.JoinProcess(fd) | o.AwaitStart(fd) | t.ChangeRoot(fd) | lo.SetLabel(fd):
             return (fd,)
         case t.BindMount() | t.AttachRootfs() | t.BindDevice():
             return (op.fd,)
@@ -278,7 +273,8 @@ def test_no_new_privileges_is_set_if_and_only_if_asked_for(case: Case) -> None:
 def test_cgroups_are_joined_before_their_namespace_and_before_any_hook(case: Case) -> None:
     plan = plan_create(*case)
     entered = [place for place, op in enumerate(plan.ops) if isinstance(op, o.Unshare) and op.flags == CGROUP]
-    follow = [*entered, *syncs(plan, Purpose.HOOKS), *places(plan, o.RunHook)]
+    placed = places(plan, so.SetScheduler, so.SetMemoryPolicy)
+    follow = [*entered, *syncs(plan, Purpose.HOOKS), *places(plan, o.RunHook), *placed]
     joined = syncs(plan, Purpose.JOINED)
     assert precede(joined, follow)
     if case.site.joins_cgroups and [place for place in follow if place < syncs(plan, Purpose.CREATED)[0]]:
@@ -418,6 +414,41 @@ def test_the_program_is_looked_up_as_the_user_before_anybody_is_told_of_success(
 
 @law
 @given(honoured())
+def test_the_keyring_is_made_inside_all_namespaces_and_before_any_hook(case: Case) -> None:
+    """Keyrings are found by name in a user namespace (keyrings(7))."""
+    plan = plan_create(*case)
+    rings = places(plan, po.JoinKeyring)
+    assert len(rings) == case.site.keyring
+    assert precede(places(plan, o.JoinNamespaces, o.Clone, o.BecomeRoot), rings)
+    assert precede(rings, [*syncs(plan, Purpose.HOOKS), *places(plan, o.RunHook)])
+
+
+@law
+@given(honoured())
+def test_what_the_program_will_be_labelled_with_is_said_after_every_hook_of_create(case: Case) -> None:
+    """Or they would be executed with it."""
+    plan = plan_create(*case)
+    labels = [place for place in places(plan, lo.SetLabel) if wanted_at_exec(plan.ops[place])]
+    (created,) = syncs(plan, Purpose.CREATED)
+    assert precede([place for place in places(plan, o.RunHook) if place < created], labels)
+    assert precede(labels, [created])
+
+
+def wanted_at_exec(op: Op) -> bool:
+    return isinstance(op, lo.SetLabel) and op.files[-1] == "thread-self/attr/exec"
+
+
+@law
+@given(honoured())
+def test_how_it_is_scheduled_is_said_by_the_process_that_executes_it(case: Case) -> None:
+    plan = plan_create(*case)
+    settled = places(plan, po.SetAffinity, so.SetScheduler, so.SetIoPriority, so.SetPersonality, so.SetMemoryPolicy)
+    assert precede([*places(plan, o.Clone), *places(plan, *SWITCHES)], settled)
+    assert len(places(plan, po.SetAffinity)) == (case.document.process is not None)
+
+
+@law
+@given(honoured())
 def test_every_origin_is_a_member_of_the_configuration(case: Case) -> None:
     for op in plan_create(*case).ops:
         assert all(is_path_of(case, origin) for origin in (op.origin, *op.origins)), op
@@ -434,7 +465,8 @@ def test_exec_enters_before_it_becomes_the_user_and_ends_in_the_program(executio
     program, case = execution
     plan = plan_exec(program, *case)
     assert precede(places(plan, *NEEDS_ROOT), places(plan, o.SetUser))
-    assert precede(syncs(plan, Purpose.JOINED), places(plan, o.JoinProcess))
+    assert precede(syncs(plan, Purpose.JOINED), places(plan, o.JoinProcess, po.SetAffinity, so.SetScheduler))
+    assert precede(places(plan, o.JoinProcess, o.Clone, o.BecomeRoot), places(plan, po.JoinKeyring, po.SetAffinity))
     assert bool(syncs(plan, Purpose.JOINED)) is case.site.joins_cgroups
     assert precede(places(plan, o.JoinProcess), places(plan, o.Clone))
     assert places(plan, o.Exec) == [len(plan.ops) - 1]

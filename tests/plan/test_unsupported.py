@@ -14,7 +14,6 @@ from ocirt.spec import (
     Process,
     Resources,
     Root,
-    Scheduler,
     Seccomp,
     Spec,
 )
@@ -23,11 +22,7 @@ BASE = Spec(root=Root("rootfs"))
 PROCESS = Process(cwd="/", args=("x",))
 
 REFUSED = [
-    ("process.apparmorProfile", BASE.evolve(process=PROCESS.evolve(apparmor_profile="x"))),
-    ("process.selinuxLabel", BASE.evolve(process=PROCESS.evolve(selinux_label="x"))),
-    ("process.scheduler", BASE.evolve(process=PROCESS.evolve(scheduler=Scheduler(policy="SCHED_BATCH")))),
     ("linux.seccomp", BASE.evolve(linux=Linux(seccomp=Seccomp(default_action="SCMP_ACT_ALLOW")))),
-    ("linux.mountLabel", BASE.evolve(linux=Linux(mount_label="x"))),
     ("linux.resources.memory", BASE.evolve(linux=Linux(resources=Resources(memory=Memory(limit=1))))),
     ("linux.resources.cpu", BASE.evolve(linux=Linux(resources=Resources(cpu=CPU(shares=2))))),
     ("linux.resources.pids", BASE.evolve(linux=Linux(resources=Resources(pids=Pids(limit=1))))),

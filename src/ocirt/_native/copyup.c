@@ -19,8 +19,8 @@
 #define BUCKETS (1u << 14)
 #define LINKS_SIZE (1u << 25)   /* reserved, not used up */
 
-/* Calls that nobody else makes, so that they need no wrapper in bare.c. */
-#define SYSTEM(name, ...) (failed_call = #name, syscall(SYS_##name, __VA_ARGS__))
+/* As SYSTEM, of results that are sizes. */
+#define SYSTEM_LONG(name, ...) (failed_call = #name, syscall(SYS_##name, __VA_ARGS__))
 
 struct known {
 	uint64_t device, inode;
@@ -88,17 +88,17 @@ static int remember(const struct stat *info)
 /* The label of SELinux is not the file's own: linux.mountLabel gives the tmpfs's. */
 static int copy_xattrs(int from, int to)
 {
-	ssize_t size = SYSTEM(flistxattr, from, names, sizeof names), length;
+	ssize_t size = SYSTEM_LONG(flistxattr, from, names, sizeof names), length;
 
 	if (size < 0)
 		return errno == ENOTSUP ? 0 : -1;
 	for (const char *name = names; name < names + size; name += strlen(name) + 1) {
 		if (strcmp(name, "security.selinux") == 0)
 			continue;
-		length = SYSTEM(fgetxattr, from, name, value, sizeof value);
+		length = SYSTEM_LONG(fgetxattr, from, name, value, sizeof value);
 		if (length < 0 && errno == ENODATA)
 			continue;
-		if (length < 0 || SYSTEM(fsetxattr, to, name, value, (size_t)length, 0) < 0)
+		if (length < 0 || SYSTEM_LONG(fsetxattr, to, name, value, (size_t)length, 0) < 0)
 			return -1;
 	}
 	return 0;
@@ -108,7 +108,7 @@ static int set_times(int directory, const char *name, const struct stat *info)
 {
 	struct timespec times[2] = {info->st_atim, info->st_mtim};
 
-	return (int)SYSTEM(utimensat, directory, name, times, name ? AT_SYMLINK_NOFOLLOW : 0);
+	return (int)SYSTEM_LONG(utimensat, directory, name, times, name ? AT_SYMLINK_NOFOLLOW : 0);
 }
 
 /* In this order: a change of owner takes set-user-ID and file capabilities away. */
@@ -135,14 +135,14 @@ static int copy_data(int from, int to, off_t size)
 		if (end < 0 || CALL(lseek, from, at, SEEK_SET) < 0 || CALL(lseek, to, at, SEEK_SET) < 0)
 			return -1;
 		for (end = end < size ? end : size; at < end; at += sent) {
-			sent = SYSTEM(sendfile, to, from, NULL, (size_t)(end - at));
+			sent = SYSTEM_LONG(sendfile, to, from, NULL, (size_t)(end - at));
 			if (sent < 0)
 				return -1;
 			if (sent == 0)
-				return (int)SYSTEM(ftruncate, to, at);
+				return (int)SYSTEM_LONG(ftruncate, to, at);
 		}
 	}
-	return (int)SYSTEM(ftruncate, to, size);
+	return (int)SYSTEM_LONG(ftruncate, to, size);
 }
 
 /* What was looked at, opened; a FIFO put in its place must not hold us up. */
@@ -235,7 +235,7 @@ static int copy_entry(int from, int to, const char *name, int depth)
 		return -1;
 	first = S_ISDIR(info.st_mode) || info.st_nlink < 2 ? NULL : known_copy(&info);
 	if (first)
-		result = (int)SYSTEM(linkat, copy.top, first, to, name, 0);
+		result = (int)SYSTEM_LONG(linkat, copy.top, first, to, name, 0);
 	else if (S_ISDIR(info.st_mode))
 		result = copy_directory(from, to, name, &info, depth);
 	else if (S_ISREG(info.st_mode))
@@ -263,7 +263,7 @@ static int copy_tree(int from, int to, int depth)
 	size_t length = copy.length;
 	long size;
 
-	while ((size = SYSTEM(getdents64, from, buffer, sizeof buffer)) > 0)
+	while ((size = SYSTEM_LONG(getdents64, from, buffer, sizeof buffer)) > 0)
 		for (long at = 0; at < size; at += ((const struct entry *)(buffer + at))->size) {
 			const char *name = ((const struct entry *)(buffer + at))->name;
 			if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)

@@ -52,6 +52,7 @@ extern char failed_detail[WIRE_DETAIL_SIZE];
 extern int failed_value;
 
 #define CALL(function, ...) (failed_call = #function, function(__VA_ARGS__))
+#define SYSTEM(name, ...) (failed_call = #name, (int)syscall(SYS_##name, __VA_ARGS__))
 int fail(const char *call, int error, const char *detail);
 void note(const char *detail);
 
@@ -78,7 +79,8 @@ operation op_join_namespaces, op_join_process, op_unshare, op_clone, op_sync, op
 	op_overlay_rootfs, op_select_rootfs, op_pivot_root, op_change_root, op_mask_path, op_readonly_path, op_make_directory,
 	op_mount_filesystem, op_bind_mount, op_map_owners, op_set_mount_attributes, op_make_device, op_bind_device, op_make_symlink,
 	op_open_terminal, op_prepare_stdio, op_set_rlimits, op_set_no_new_privileges, op_drop_bounding, op_set_user,
-	op_set_capabilities, op_set_umask, op_change_directory, op_find_home, op_find_program, op_run_hook,
-	op_await_start, op_exec, op_kill_when_orphaned, op_offer_netlink;
+	op_set_capabilities, op_set_scheduler, op_set_io_priority, op_set_affinity, op_set_personality,
+	op_set_memory_policy, op_join_keyring, op_set_label, op_set_file_label, op_set_umask, op_change_directory,
+	op_find_home, op_find_program, op_run_hook, op_await_start, op_exec, op_kill_when_orphaned, op_offer_netlink;
 
 #endif

@@ -226,8 +226,8 @@ static int open_null(void)
 	return fd;
 }
 
-/* Covers a directory. One superblock serves them all. */
-static int open_empty(struct plan *plan)
+/* Covers a directory. One superblock serves them all. With a label where there is one. */
+static int open_empty(struct plan *plan, const char *label)
 {
 	static const char *inodes[] = {"1", "2"};       /* some kernels need one for the root itself */
 	int fs, mount = -1;
@@ -240,6 +240,7 @@ static int open_empty(struct plan *plan)
 			return -1;
 		if (CALL(fsconfig, fs, FSCONFIG_SET_STRING, "nr_blocks", "1", 0) == 0 &&
 		    CALL(fsconfig, fs, FSCONFIG_SET_STRING, "nr_inodes", inodes[i], 0) == 0 &&
+		    (!label || CALL(fsconfig, fs, FSCONFIG_SET_STRING, "context", label, 0) == 0) &&
 		    CALL(fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
 			mount = CALL(fsmount, fs, FSMOUNT_CLOEXEC,
 				     MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
@@ -249,8 +250,10 @@ static int open_empty(struct plan *plan)
 	return mount;
 }
 
+/* Strings: the path, and for what covers a directory a label, if it needs one. */
 int op_mask_path(struct plan *plan, const struct wire_op *op)
 {
+	const char *label = op->string_count > 1 ? STRING(1) : NULL;
 	struct stat info;
 	int target = resolve_target(plan, STRING(0), INSIDE_PROC, 0), cover, result;
 
@@ -258,7 +261,7 @@ int op_mask_path(struct plan *plan, const struct wire_op *op)
 		return errno == ENOENT ? 0 : -1;
 	if (CALL(fstat, target, &info) < 0)
 		return -1;
-	cover = S_ISDIR(info.st_mode) ? open_empty(plan) : open_null();
+	cover = S_ISDIR(info.st_mode) ? open_empty(plan, label) : open_null();
 	if (cover < 0)
 		return -1;
 	result = CALL(move_mount, cover, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);

@@ -22,9 +22,10 @@ def execute(call: Call) -> int:
     refuse_preserved_descriptors(options)
     container = Container.load(call.container_id, root=call.root)
     program = _program(options, container.spec)
+    cgroup = _cgroups(options.all("cgroup"))
     detached = options.on("detach")
     with Console.connect(options.text("console-socket"), terminal=program.terminal, detached=detached) as console:
-        process = container.exec(program)
+        process = container.exec(program, cgroup=cgroup, ignore_paused=options.on("ignore-paused"))
         try:
             console.hand_over(process)
             _write_pid(options, process)
@@ -57,11 +58,31 @@ def _program(options: Parsed, document: Spec) -> ProcessSpec:
     }
     if options.given("cwd"):
         changes["cwd"] = options.text("cwd")
+    if options.given("apparmor"):
+        changes["apparmor_profile"] = options.text("apparmor")
+    if options.given("process-label"):
+        changes["selinux_label"] = options.text("process-label")
     if options.given("no-new-privs"):
         changes["no_new_privileges"] = options.on("no-new-privs")
     if options.given("cap"):
         changes["capabilities"] = _capabilities(base.capabilities, options.all("cap"))
     return base.evolve(**changes)
+
+
+def _cgroups(given: tuple[str, ...]) -> dict[str, str]:
+    """``[<controller>[,<controller>...]:]<path>`` each; without controllers it can be one only."""
+    paths: dict[str, str] = {}
+    for text in given:
+        controllers, colon, path = text.rpartition(":")
+        if not colon and len(given) > 1:
+            raise UsageError(f"invalid --cgroup argument: {text} (missing <controller>: prefix)")
+        for controller in controllers.split(","):
+            if colon and not controller:
+                raise UsageError(f"invalid --cgroup argument: {text} (empty controller)")
+            if controller in paths:
+                raise UsageError(f"invalid --cgroup argument: {text}: duplicate controller {controller}")
+            paths[controller] = path
+    return paths
 
 
 def _user(options: Parsed, base: User) -> User:

@@ -108,7 +108,13 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
     terminal = program is not None and program.terminal
     with Console.connect(options.text("console-socket"), terminal=terminal, detached=detached) as console:
         manager = cast("CgroupManager", call.settings.text("cgroup-manager"))
-        container = Container.create(call.container_id, bundle, root=call.root, cgroup_manager=manager)
+        container = Container.create(
+            call.container_id,
+            bundle,
+            root=call.root,
+            cgroup_manager=manager,
+            new_keyring=not options.on("no-new-keyring"),
+        )
         undo.callback(_delete, container)
         process = container.process
         if process is None:

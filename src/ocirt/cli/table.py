@@ -59,7 +59,7 @@ CREATION: Final = (
     CONSOLE,
     PID_FILE,
     Flag("no-pivot", "do not use pivot_root(2) (not supported)", kind=Kind.SWITCH),
-    Flag("no-new-keyring", "do not create a session keyring (ocirt creates none)", kind=Kind.SWITCH),
+    Flag("no-new-keyring", "leave the container the caller's session keyring", kind=Kind.SWITCH),
     PRESERVE,
 )
 SUBREAPER: Final = Flag("no-subreaper", "do not adopt orphans (ocirt adopts none)", kind=Kind.SWITCH)
@@ -99,9 +99,13 @@ COMMANDS: Final = (
             Flag("process", "read the whole process from this JSON file", "p"),
             DETACH,
             PID_FILE,
+            Flag("process-label", "SELinux label of the process"),
+            Flag("apparmor", "AppArmor profile of the process"),
             Flag("no-new-privs", "set no_new_privs, or not", kind=Kind.SWITCH),
             Flag("cap", "add a capability", "c", repeats=True),
             PRESERVE,
+            Flag("cgroup", "a cgroup below the container's: [<controller>[,<controller>...]:]<path>", repeats=True),
+            Flag("ignore-paused", "wait for a paused container instead of failing", kind=Kind.SWITCH),
             SUBREAPER,
         ),
         1,

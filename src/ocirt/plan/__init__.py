@@ -3,7 +3,8 @@
 Pure: the same configuration, host and site give the same plan, on any machine. ``plan_create`` is *the order*.
 
 Read in this order: ``ops`` and ``tree_ops`` (what can be done), ``context`` (what decisions rest on), then
-``namespaces``, ``rootfs`` (with ``mounts``, ``devices``, ``hooks``), ``process`` (with ``credentials``).
+``namespaces``, ``rootfs`` (with ``mounts``, ``devices``, ``hooks``), ``process`` (with ``credentials``, ``scheduling``,
+``labels``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from ocirt.plan import credentials, devices, hooks, namespaces, process, rootfs, unsupported
+from ocirt.plan import credentials, devices, hooks, labels, namespaces, process, rootfs, unsupported
 from ocirt.plan.context import Context, Descriptor, InitPidfd, RootDirectory, Site
 from ocirt.plan.ops import CLONE_NEW, NO_FD, BecomeRoot, Clone, JoinProcess, Op
 from ocirt.plan.tree_ops import ChangeRoot
@@ -56,6 +57,7 @@ def plan_create(document: Spec, host: Host, site: Site) -> Plan:
     namespaces.check(context)
     rootfs.check(context)
     credentials.check(context)
+    labels.check(context)
 
     program = document.process
     score = tuple(credentials.oom_score(program))
@@ -66,10 +68,11 @@ def plan_create(document: Spec, host: Host, site: Site) -> Plan:
         score if early else (),
         namespaces.enter(context),
         () if early else score,
+        labels.keyring(context, new=True),
         namespaces.network(context),
         namespaces.names(context),
         namespaces.sysctls(context),
-        tree,
+        labels.mount_label(context, tree),
         process.become(context, program) if program else (),
         process.wait_for_start(context),
         _after_start(context),
@@ -94,15 +97,16 @@ def plan_exec(program: Process, document: Spec, host: Host, site: Site) -> Plan:
     ``document`` is the configuration as the container was created with; ``site`` names its cgroups, and as its
     rootfs the root directory of its init.
     """
-    unsupported.check_process(program)
     context = Context.of(document.evolve(process=program), host, site)
     credentials.check(context)
+    labels.check(context)
     return _plan(
         context,
         credentials.oom_score(program),
         _enter_container(context),
+        labels.keyring(context, new=False),
         devices.terminal(context, console=False),
-        process.become(context, program),
+        process.become(context, program, executed=True),
         process.execute(program),
     )
 

@@ -58,7 +58,12 @@ class InitPidfd:
     """A pidfd of the container's init."""
 
 
-Descriptor = NamespaceFile | RootDirectory | MappedUserNamespace | StartSocket | InitPidfd
+@frozen
+class ProcDirectory:
+    """The host's ``/proc``, for what is written there once it is out of sight."""
+
+
+Descriptor = NamespaceFile | RootDirectory | MappedUserNamespace | StartSocket | InitPidfd | ProcDirectory
 
 
 @frozen
@@ -82,6 +87,8 @@ class Site:
     """Those are the container's own; if not, they are the caller's, and shown read-only."""
     shown: tuple[str, ...] = ()
     """With ``scratch``, only these names at the top of the rootfs; empty means all of it."""
+    keyring: bool = True
+    """The container has a session keyring of its own."""
 
 
 @frozen
@@ -133,6 +140,12 @@ class Slots:
             raise UnsupportedError("-", f"a plan holds no more than {FIRST_OPENED} descriptors")
         self.descriptors.append(descriptor)
         return Fd(len(self.descriptors) - 1)
+
+    def once(self, descriptor: Descriptor) -> Fd:
+        """The place of one that several operations use."""
+        if descriptor in self.descriptors:
+            return Fd(self.descriptors.index(descriptor))
+        return self.add(descriptor)
 
     def mapped(self, uids: tuple[IDMapping, ...], gids: tuple[IDMapping, ...], origin: str) -> Fd:
         """One user namespace for all mounts with the same mappings."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ocirt.errors import UnsupportedError
+from ocirt.plan import scheduling
 from ocirt.plan.context import Context, NamespaceFile
 from ocirt.plan.ops import (
     CLONE_NEW,
@@ -185,7 +186,7 @@ def settle_cgroups(context: Context, *, shown: bool) -> Iterator[Op]:
     if context.namespaces.creates("cgroup"):
         if not shown:
             yield from _enter_cgroup_namespace(context)
-    elif not context.is_staged and hooks is not None:
+    elif not context.is_staged and (hooks is not None or scheduling.needs_cgroups(context)):
         yield from join_cgroups(context)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ocirt.plan import credentials
+from ocirt.plan import credentials, labels, scheduling
 from ocirt.plan.context import Context, StartSocket
 from ocirt.plan.ops import (
     AwaitStart,
@@ -20,15 +20,20 @@ from ocirt.plan.ops import (
 from ocirt.spec import Process
 
 
-def become(context: Context, process: Process) -> Iterator[Op]:
+def become(context: Context, process: Process, *, executed: bool = False) -> Iterator[Op]:
     """Everything between the finished tree and the finished process.
 
     The working directory is tried before and after the user changes, since it may be open to only one of the two;
     the program is looked up last, with the rights of who will run it.
+
+    :param executed: in a container that runs already.
     """
+    yield scheduling.affinity(process, executed=executed)
     if not process.terminal:
         yield PrepareStdio(process.user.uid, context.site.streams, origin="process.user")
     yield from credentials.no_new_privileges(process)
+    yield from scheduling.scheduling(context, process)
+    yield from labels.selinux(context, process)
     if not _value(process.env, "HOME"):
         yield FindHome(process.user.uid, origin="process.env")
     yield from credentials.rlimits(context, process)
@@ -38,6 +43,7 @@ def become(context: Context, process: Process) -> Iterator[Op]:
     yield ChangeDirectory(process.cwd, again=True, origin="process.cwd")
     yield from credentials.capabilities(context, process)
     yield from credentials.umask(process)
+    yield from labels.apparmor(context, process)
     if process.args:
         path = _value(process.env, "PATH")
         directories = tuple(path.split(":")) if path else ()

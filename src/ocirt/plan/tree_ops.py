@@ -332,9 +332,10 @@ class MaskPath(Op):
     """Hide a file behind ``/dev/null``, a directory behind an empty one."""
 
     path: str
+    label: str = ""
 
     def operands(self) -> Operands:
-        return (), (self.path,)
+        return (), (self.path, self.label) if self.label else (self.path,)
 
     def details(self) -> Iterator[str]:
         yield f"{self.path} (may be absent)"

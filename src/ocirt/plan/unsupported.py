@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ocirt.errors import UnsupportedError
-from ocirt.spec import Linux, Process, Spec
+from ocirt.spec import Linux, Spec
 
 NOT_YET = "is not honoured by this version of ocirt"
 
@@ -15,27 +15,9 @@ def check(document: Spec) -> None:
         raise UnsupportedError(origin, NOT_YET)
 
 
-def check_process(process: Process) -> None:
-    for origin in _process(process):
-        raise UnsupportedError(origin, NOT_YET)
-
-
 def _document(document: Spec) -> Iterator[str]:
-    if document.process is not None:
-        yield from _process(document.process)
     if document.linux is not None:
         yield from _linux(document.linux)
-
-
-def _process(process: Process) -> Iterator[str]:
-    members = {
-        "apparmorProfile": process.apparmor_profile,
-        "selinuxLabel": process.selinux_label,
-        "scheduler": process.scheduler,
-        "ioPriority": process.io_priority,
-        "execCPUAffinity": process.exec_cpu_affinity,
-    }
-    return (f"process.{name}" for name, value in members.items() if value)
 
 
 def _linux(linux: Linux) -> Iterator[str]:
@@ -43,9 +25,6 @@ def _linux(linux: Linux) -> Iterator[str]:
     members = {
         # An object without an action and without syscalls asks for nothing (runc reads it so, and engines send it).
         "seccomp": seccomp is not None and (bool(seccomp.default_action) or bool(seccomp.syscalls)),
-        "memoryPolicy": linux.memory_policy,
-        "personality": linux.personality,
-        "mountLabel": linux.mount_label,
     }
     yield from (f"linux.{name}" for name, value in members.items() if value)
     if linux.resources is not None:

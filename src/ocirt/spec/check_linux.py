@@ -165,6 +165,9 @@ def _memory_policy(value: MemoryPolicy) -> Iterator[Problem]:
     yield from _names(value.flags, MEMORY_FLAGS, f"{at}.flags", "a memory policy flag")
     if value.nodes:
         yield from cpu_list(value.nodes, f"{at}.nodes")
+        if value.mode in ("MPOL_DEFAULT", "MPOL_LOCAL"):
+            rule = f"is refused: memory policy mode {value.mode} requires no nodes"
+            yield Problem(relation(f"{at}.nodes", f"{at}.mode"), value.nodes, rule)
     elif value.mode in ("MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE", "MPOL_PREFERRED_MANY"):
         yield Problem(f"{at}.nodes", value.nodes, f"memory policy mode {value.mode} requires at least one node")
 

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 NO_ID: Final = 2**32 - 1
 """(uid_t)-1, by which system calls say that an ID shall stay as it is."""
 
+KEPT: Final = frozenset(("SCHED_FLAG_KEEP_POLICY", "SCHED_FLAG_KEEP_PARAMS"))
+"""With one of them parameters stay as they are, so that there need not be any."""
+
+MOST_CPUS: Final = 1 << 16
+"""As runc: numbers become bits of a mask, and a slip of the finger should not cost a gigabyte."""
+
 _CAPABILITY: Final = re.compile(r"CAP_[A-Z0-9_]+", re.ASCII)
 _CPU_LIST: Final = re.compile(r"\s*\d+\s*(-\s*\d+\s*)?(,\s*\d+\s*(-\s*\d+\s*)?)*", re.ASCII)
 
@@ -115,40 +121,81 @@ def _console(value: Process, at: str) -> Iterator[Problem]:
 def _scheduler(value: Scheduler, at: str) -> Iterator[Problem]:
     """Which parameter goes with which policy, see sched(7)."""
     policy = value.policy
+    if not policy:
+        yield Problem(f"{at}.policy", policy, "is empty: scheduler policy is required")
+        return
     if policy not in SCHEDULER_POLICIES:
         question = did_you_mean(policy, SCHEDULER_POLICIES)
         yield Problem(f"{at}.policy", policy, f"is not a scheduling policy{question}")
         return
-    if value.nice:
-        if not -20 <= value.nice <= 19:
-            yield Problem(f"{at}.nice", value.nice, "must be within -20 and 19")
-        elif policy not in ("SCHED_OTHER", "SCHED_BATCH"):
-            yield Problem(f"{at}.nice", value.nice, "can only be specified for SCHED_OTHER or SCHED_BATCH")
-    if value.priority and policy not in ("SCHED_FIFO", "SCHED_RR"):
-        yield Problem(f"{at}.priority", value.priority, "can only be specified for SCHED_FIFO or SCHED_RR")
-    elif value.priority and not 1 <= value.priority <= 99:
-        yield Problem(f"{at}.priority", value.priority, "must be within 1 and 99")
-    for member, number in (("runtime", value.runtime), ("deadline", value.deadline), ("period", value.period)):
-        if number and policy != "SCHED_DEADLINE":
-            yield Problem(f"{at}.{member}", number, "can only be specified for SCHED_DEADLINE")
+    yield from _parameters(value, at)
     for index, flag in enumerate(value.flags):
         if flag not in SCHEDULER_FLAGS:
             question = did_you_mean(flag, SCHEDULER_FLAGS)
             yield Problem(f"{at}.flags[{index}]", flag, f"is not a scheduler flag{question}")
 
 
+def _parameters(value: Scheduler, at: str) -> Iterator[Problem]:
+    """What sched_setattr(2) would refuse without saying why; the words in the middle are runc's."""
+    policy = value.policy
+    if value.nice and policy not in ("SCHED_OTHER", "SCHED_BATCH"):
+        rule = f"is for SCHED_OTHER and SCHED_BATCH: {_bad_nice(value.nice, policy)}"
+        yield Problem(relation(f"{at}.nice", f"{at}.policy"), value.nice, rule)
+    elif value.nice and not -20 <= value.nice <= 19:
+        yield Problem(f"{at}.nice", value.nice, f"must be within -20 and 19: {_bad_nice(value.nice, policy)}")
+    if policy in ("SCHED_FIFO", "SCHED_RR"):
+        if not 1 <= (value.priority or 0) <= 99 and not KEPT & set(value.flags):
+            rule = f"must be within 1 and 99 for {policy}"
+            yield Problem(relation(f"{at}.priority", f"{at}.policy"), value.priority, rule)
+    elif value.priority:
+        rule = "is refused: scheduler.priority can only be specified for SchedFIFO or SchedRR policy"
+        yield Problem(relation(f"{at}.priority", f"{at}.policy"), value.priority, rule)
+    if policy == "SCHED_DEADLINE":
+        yield from _deadline(value, at)
+        return
+    for member, number in (("runtime", value.runtime), ("deadline", value.deadline), ("period", value.period)):
+        if number:
+            rule = "is refused: scheduler runtime/deadline/period can only be specified for SchedDeadline policy"
+            yield Problem(relation(f"{at}.{member}", f"{at}.policy"), number, rule)
+
+
+def _bad_nice(nice: int, policy: str) -> str:
+    return f"invalid scheduler.nice: {nice} when scheduler.policy is {policy}"
+
+
+def _deadline(value: Scheduler, at: str) -> Iterator[Problem]:
+    """sched(7): at least 1024 ns of runtime, before a deadline that comes no later than the next period."""
+    if KEPT & set(value.flags):
+        return
+    runtime, deadline = value.runtime or 0, value.deadline or 0
+    if runtime < 1024:
+        yield Problem(f"{at}.runtime", value.runtime, "must be at least 1024 nanoseconds for SCHED_DEADLINE")
+    if deadline < runtime or not deadline:
+        yield Problem(relation(f"{at}.deadline", f"{at}.runtime"), value.deadline, "must not be below runtime")
+    if value.period and value.period < deadline:
+        yield Problem(relation(f"{at}.period", f"{at}.deadline"), value.period, "must not be below deadline")
+
+
 def _io_priority(value: IOPriority, at: str) -> Iterator[Problem]:
     if value.class_ not in IO_CLASSES:
         question = did_you_mean(value.class_, IO_CLASSES)
-        yield Problem(f"{at}.class", value.class_, f"is not an I/O scheduling class{question}")
+        rule = f'is none: invalid ioPriority.Class: "{value.class_}"{question}'
+        yield Problem(f"{at}.class", value.class_, rule)
     if value.priority is not None and not 0 <= value.priority <= 7:
-        yield Problem(f"{at}.priority", value.priority, "must be within 0 and 7")
+        rule = f"must be within 0 and 7: invalid ioPriority.Priority: {value.priority}"
+        yield Problem(f"{at}.priority", value.priority, rule)
 
 
 def _affinity(value: ExecCPUAffinity, at: str) -> Iterator[Problem]:
     for member, cpus in (("initial", value.initial), ("final", value.final)):
         if cpus:
             yield from cpu_list(cpus, f"{at}.{member}")
+
+
+def _is_beyond(number: str) -> bool:
+    """int() itself refuses what is too long."""
+    digits = number.strip().lstrip("0")
+    return len(digits) > 5 or int(digits or "0") >= MOST_CPUS
 
 
 def cpu_list(text: str, at: str) -> Iterator[Problem]:
@@ -158,5 +205,8 @@ def cpu_list(text: str, at: str) -> Iterator[Problem]:
         return
     for part in text.split(","):
         low, dash, high = part.partition("-")
+        if any(_is_beyond(number) for number in (low, high) if number):
+            yield Problem(at, text, f"goes beyond {MOST_CPUS - 1}, which no machine has: {part.strip()}")
+            return
         if dash and int(low) > int(high):
             yield Problem(at, text, f"has a range that runs backwards, {part.strip()}")
