@@ -247,6 +247,17 @@ def hint(op: Op, event: Failed) -> str:
             return "this filesystem, or one mounted below it, does not support id-mapped mounts on this kernel"
         case "SetRlimits", _, errno.EPERM:
             return "raising a hard limit needs CAP_SYS_RESOURCE"
+        case "SetScheduler", _, errno.EPERM:
+            return (
+                "it needs CAP_SYS_NICE on the host; a real-time policy in cgroups of version 1 also a budget "
+                "(linux.resources.cpu.realtimeRuntime), and process scheduler can't be used together with AllowedCPUs"
+            )
+        case "SetAffinity", _, errno.EINVAL:
+            return "the container's cgroup has none of these CPUs"
+        case "JoinKeyring", _, errno.EDQUOT:
+            return "this user has too many keys (sysctl kernel.keys.maxkeys): do without a new keyring, or raise it"
+        case "JoinKeyring", _, errno.EPERM:
+            return "keyctl(2) is forbidden here, perhaps by a seccomp filter: do without a new keyring"
         case "OpenTerminal", _, errno.ENOENT:
             return "a terminal needs a devpts mount at /dev/pts"
         case "ChangeDirectory", "openat2", errno.ELOOP:
