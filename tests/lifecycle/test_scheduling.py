@@ -177,10 +177,12 @@ def test_the_containers_own_process_is_none_that_is_executed(lab: Lab) -> None:
     assert allowed(lab.output(asking(program))) == ALL_CPUS
 
 
-@pytest.mark.parametrize("member", ["initial", "final"])
-def test_cpus_that_are_not_there_are_an_error(container: Container, member: str) -> None:
+@pytest.mark.parametrize(
+    ("member", "wanted"), [("initial", ExecCPUAffinity("4000")), ("final", ExecCPUAffinity(final="4000"))]
+)
+def test_cpus_that_are_not_there_are_an_error(container: Container, member: str, wanted: ExecCPUAffinity) -> None:
     with pytest.raises(SetupError) as caught:
-        ran(container, process("true", exec_cpu_affinity=ExecCPUAffinity(**{member: "4000"})))
+        ran(container, process("true", exec_cpu_affinity=wanted))
     assert caught.value.origin == f"process.execCPUAffinity.{member}"
     assert caught.value.errno == errno.EINVAL
     assert container.processes() == (container.pid,)

@@ -14,6 +14,7 @@ from attrs import frozen
 from ocirt._native import INIT, ffi, lib
 from ocirt.launch import receive
 from ocirt.plan import Plan
+from ocirt.plan.context import StartSocket
 from ocirt.plan.ops import CLONE_NEW, Op
 from ocirt.wire import HEADER, Event, Failed, encode
 
@@ -41,7 +42,8 @@ class Outcome:
 
 def run(*operations: Op, slots: Sequence[int] = (), namespaces: int = 0, program: Path = INIT) -> Outcome:
     """Run these operations, none of which is Exec; their mounts go with the mount namespace."""
-    return run_bytes(encode(Plan(operations)).encoded(), slots=slots, namespaces=namespaces, program=program)
+    plan = Plan(operations, (StartSocket(),) * len(slots))  # what kind of descriptor is a matter of the host's
+    return run_bytes(encode(plan).encoded(), slots=slots, namespaces=namespaces, program=program)
 
 
 def run_bytes(
