@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ocirt.host import Host
 from tests.cli.commands import Commands
 from tests.support import eventually
 
@@ -50,6 +51,49 @@ def test_an_added_capability_is_not_inheritable(running: Commands) -> None:
 def test_no_new_privileges_can_be_switched_off(running: Commands) -> None:
     assert status_of(running)["NoNewPrivs"] == "1"
     assert status_of(running, "--no-new-privs=false")["NoNewPrivs"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--apparmor=docker-default", "apparmor profile docker-default specified but AppArmor not enabled"),
+        ("--process-label=x", "selinux label is specified in config, but selinux is disabled or not supported"),
+    ],
+)
+def test_labels_are_refused_where_they_mean_nothing(running: Commands, flag: str, message: str) -> None:
+    if Host.probe().apparmor or Host.probe().selinux:
+        pytest.skip("there are security modules here")
+    done = running.tried("exec", flag, running.id, "true")
+    assert (done.returncode, message in done.stderr) == (255, True)
+    assert running.run("exec", "--apparmor", "unconfined", running.id, "echo", "x") == "x\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--cgroup", "a", "--cgroup", "b"), "invalid --cgroup argument: a (missing <controller>: prefix)"),
+        (("--cgroup", "memory:a", "--cgroup", "memory:b"), "duplicate controller memory"),
+        (("--cgroup", ":a"), "invalid --cgroup argument: :a (empty controller)"),
+        (("--cgroup", "../a"), "bad sub cgroup path"),
+        (("--cgroup", "nosuch:a"), "unknown controller nosuch"),
+    ],
+)
+def test_a_cgroup_that_is_none_of_the_containers_is_refused(
+    running: Commands, flags: tuple[str, ...], message: str
+) -> None:
+    done = running.tried("exec", *flags, running.id, "true")
+    assert (done.returncode, message in done.stderr) == (255, True)
+
+
+def test_a_cgroup_below_the_containers_is_taken(running: Commands) -> None:
+    lines = running.run("exec", running.id, "cat", "/proc/self/cgroup").splitlines()
+    paths = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
+    top = Path("/sys/fs/cgroup/memory" + paths.get("memory", "/nowhere"))
+    if not top.is_dir():
+        pytest.skip("needs a memory controller of cgroup version 1")
+    (top / "inner").mkdir()
+    words = ("exec", "--ignore-paused", "--cgroup", "memory:inner", running.id, "grep", ":memory:", "/proc/self/cgroup")
+    assert running.run(*words).strip().endswith(f"{paths['memory']}/inner")
 
 
 def test_a_process_may_come_from_a_file(running: Commands, tmp_path: Path) -> None:
