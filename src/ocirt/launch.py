@@ -252,6 +252,8 @@ def hint(op: Op, event: Failed) -> str:
                 "it needs CAP_SYS_NICE on the host; a real-time policy in cgroups of version 1 also a budget "
                 "(linux.resources.cpu.realtimeRuntime), and process scheduler can't be used together with AllowedCPUs"
             )
+        case "SetUser", "setresuid" | "setresgid" | "setgroups", errno.EINVAL:
+            return "cannot setuid to unmapped uid, or gid, in user namespace: no mapping covers it"
         case "SetAffinity", _, errno.EINVAL:
             return "the container's cgroup has none of these CPUs"
         case "JoinKeyring", _, errno.EDQUOT:

@@ -177,6 +177,18 @@ def test_delete_by_force_knows_no_absent_container(commands: Commands) -> None:
     assert commands.run("delete", "--force", "nobody") == ""
 
 
+@pytest.mark.parametrize(("flags", "expected"), [((), True), (("--no-new-keyring",), False)])
+def test_a_container_has_a_keyring_unless_told_otherwise(
+    commands: Commands, flags: tuple[str, ...], expected: bool
+) -> None:
+    keys = Path("/proc/keys")
+    if not keys.exists():
+        pytest.skip("needs a kernel with keys")
+    commands.configure(["sleep", "1000"])
+    commands.detached("create", *flags, commands.id)
+    assert (f"_ses.{commands.id}:" in keys.read_text()) is expected
+
+
 def test_plan_prints_every_step(commands: Commands) -> None:
     commands.configure(["true"])
     lines = commands.run("plan", str(commands.bundle)).splitlines()

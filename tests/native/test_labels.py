@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ocirt.plan import ops as o
 from ocirt.plan.label_ops import SetFileLabel, SetLabel
 from ocirt.plan.ops import Fd, RunHook
 from tests import support
@@ -59,6 +60,13 @@ def test_what_the_kernel_refuses_fails_with_the_label(proc: int) -> None:
     """A label that could not be written must not be taken for one that was."""
     outcome = run(SetLabel(PROC, "no number", (REAL,)), slots=[proc])
     assert failed(outcome) == ("write", errno.EINVAL, "no number")
+
+
+@pytest.mark.root
+def test_an_ordinary_user_can_still_say_what_it_will_be(proc: int) -> None:
+    """It opens the file, by then another's in the eyes of procfs; without a security module nothing can be written."""
+    outcome = run(o.SetUser(1000, 1000, True), SetLabel(PROC, "x", (ABSENT, "thread-self/attr/exec")), slots=[proc])
+    assert failed(outcome) == ("write", errno.EINVAL, "x")
 
 
 def test_a_directory_that_looks_like_proc_is_refused(tmp_path: Path) -> None:
