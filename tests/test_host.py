@@ -32,6 +32,20 @@ def test_root_is_privileged() -> None:
     assert found.capabilities >> host.CAP_SYS_ADMIN & 1
 
 
+def test_security_modules_are_those_that_are_at_work() -> None:
+    """What securityfs lists, where it is mounted; what is not even there is not found."""
+    found = Host.probe()
+    modules = Path("/sys/kernel/security/lsm")
+    if modules.exists():
+        names = modules.read_text().split(",")
+        assert found.apparmor is ("apparmor" in names)
+        assert found.selinux <= ("selinux" in names)
+    if not Path("/sys/module/apparmor").exists():
+        assert not found.apparmor
+    if not Path("/sys/fs/selinux").exists():
+        assert not found.selinux
+
+
 @pytest.mark.parametrize(
     ("machine", "rootless"),
     [
