@@ -197,6 +197,12 @@ def test_sysfs_that_cannot_be_had_writable_is_an_error_with_a_remedy(lab: Lab) -
     assert caught.value.origin == "mounts[7].type"
 
 
+@pytest.mark.skipif(not Path("/sys/fs/cgroup/unified").is_dir(), reason="needs version 2 beside version 1")
+def test_cgroups_of_version_2_alone_can_be_had_beside_version_1(lab: Lab) -> None:
+    found = seen(lab, with_mounts(Mount("/tmp", "cgroup2", "cgroup", ("ro",))))["/tmp"]
+    assert (found.type, found.options >= {"ro"}) == ("cgroup2", True)
+
+
 def test_mqueue_shows_the_containers_own_queues(lab: Lab) -> None:
     assert seen(lab, in_user_namespace(shell(SHOW), "network"))["/dev/mqueue"].type == "mqueue"
 

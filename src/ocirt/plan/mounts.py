@@ -7,7 +7,8 @@ and made read-only at the end (``late``).
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from attrs import evolve
 
@@ -26,6 +27,9 @@ from ocirt.plan.tree_ops import (
 )
 from ocirt.spec import Mount
 from ocirt.spec.options import NODEV, NOEXEC, NOSUID, RDONLY, MountOptions, parse_options
+
+if TYPE_CHECKING:
+    from ocirt.cgroups.mounts import CgroupMountEntry
 
 CGROUP_TYPES = ("cgroup", "cgroup2")
 
@@ -205,6 +209,9 @@ def _cgroup(context: Context, mount: Mount, target: str, options: MountOptions, 
     if len(site.cgroup_mounts) == 1 and not site.cgroup_mounts[0].name:
         yield _cgroup_entry(context, target, 0, attributes, real, origin)
         return
+    if mount.type == "cgroup2" and site.cgroup_mounts:
+        yield _cgroup_entry(context, target, _unified(site.cgroup_mounts, origin), attributes, real, origin)
+        return
     shell = Attributes(NOSUID | NODEV | NOEXEC)
     yield MountFilesystem(target, "tmpfs", "cgroup", ("mode=755",), shell, origin=origin)
     for index, entry in enumerate(site.cgroup_mounts):
@@ -213,6 +220,14 @@ def _cgroup(context: Context, mount: Mount, target: str, options: MountOptions, 
             yield MakeSymlink(f"{target}/{link}", entry.name, origin=origin)
     if set_ & RDONLY:
         yield SetMountAttributes(target, Attributes(set=RDONLY), origin=origin)
+
+
+def _unified(entries: Sequence[CgroupMountEntry], origin: str) -> int:
+    """Version 2 beside version 1: who names it wants it alone."""
+    for index, entry in enumerate(entries):
+        if entry.type == "cgroup2":
+            return index
+    raise UnsupportedError(f"{origin}.type", 'there is no cgroup hierarchy of version 2 here: use type "cgroup"')
 
 
 def _cgroup_entry(
