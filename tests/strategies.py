@@ -54,7 +54,7 @@ ATTRIBUTE_OPTIONS = (
     *("rro", "rrw", "rnosuid", "rsuid", "rnodev", "rdev", "rnoexec", "rexec", "rnoatime", "ratime", "rrelatime"),
 )
 LINK_OPTIONS = ("src-nofollow", "dest-nofollow", "copy-symlink")
-FILESYSTEM_OPTIONS = ("sync", "async", "dirsync", "lazytime", "nolazytime", "silent", "loud")
+FILESYSTEM_OPTIONS = ("sync", "async", "dirsync", "lazytime", "nolazytime", "silent", "loud", "iversion", "noiversion")
 FILESYSTEMS = {
     "tmpfs": ("mode=755", "mode=1777", "size=64k", "nr_inodes=100", "huge=never", "tmpcopyup"),
     "proc": ("hidepid=2", "subset=pid"),

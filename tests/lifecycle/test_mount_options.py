@@ -51,6 +51,19 @@ def test_flags_of_the_filesystem_reach_it(lab: Lab, options: tuple[str, ...], ex
     assert data & {"sync", "dirsync", "lazytime", "mand"} == expected
 
 
+def test_version_counters_leave_all_other_options_as_they_are(lab: Lab) -> None:
+    """The kernel takes this one in a remount, which would reset the others."""
+    words = ("nosuid", "noexec", "noatime", "sync", "lazytime", "iversion", "mode=700", "size=64k", "ro")
+    found = seen(lab, with_mounts(Mount("/tmp", "tmpfs", "tmpfs", words)))["/tmp"]
+    assert found.options == {"ro", "nosuid", "noexec", "noatime"}
+    assert found.data == {"rw", "sync", "lazytime", "mode=700", "size=64k"} | (found.data & {"inode64"})
+
+
+def test_version_counters_that_a_later_word_takes_back_are_not_asked_for(lab: Lab) -> None:
+    found = seen(lab, with_mounts(Mount("/tmp", "mqueue", "mqueue", ("iversion", "noiversion", "nodev"))))["/tmp"]
+    assert found.options == {"rw", "nodev", "relatime"}
+
+
 @pytest.mark.parametrize("word", ["sync", "async", "dirsync", "lazytime", "nolazytime", "iversion", "mand", "nomand"])
 def test_a_bind_mount_cannot_have_flags_of_its_sources_filesystem(lab: Lab, tree: Path, word: str) -> None:
     with pytest.raises(UnsupportedError, match="bind mounts cannot have any filesystem-specific options") as caught:

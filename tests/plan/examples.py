@@ -190,6 +190,19 @@ def scheduled_and_labelled() -> Plan:
     return plan_create(document, Host(apparmor=True, selinux=True), SITE)
 
 
+def mounts() -> Plan:
+    """With owners mapped, content copied, links not followed, and a source on an earlier mount."""
+    tenth = (IDMapping(0, 1000, 10),)
+    more = (
+        Mount("/data", None, "/srv/data", ("rbind", "ridmap", "rro"), tenth, tenth),
+        Mount("/scratch", "tmpfs", "tmpfs", ("size=1m", "iversion", "lazytime"), tenth, tenth),
+        Mount("/var/lib/x", "tmpfs", "tmpfs", ("tmpcopyup", "nosuid", "ro")),
+        Mount("/etc/resolv.conf", None, "/run/resolv.conf", ("bind", "src-nofollow", "dest-nofollow")),
+        Mount("/again", None, "/bundle/rootfs/scratch/below", ("bind", "idmap"), tenth, tenth),
+    )
+    return plan_create(DEFAULT.evolve(mounts=(*DEFAULT.mounts, *more)), ROOT, SITE)
+
+
 def throw_away_layer() -> Plan:
     """``ocirt.run()`` on this host's own files."""
     site = Site("demo", "/bundle", "/", "/run/ocirt/demo/scratch", streams=0b110, shown=("bin", "usr"))
@@ -224,6 +237,7 @@ EXAMPLES: Mapping[str, Callable[[], Plan]] = {
         hooks,
         everything,
         scheduled_and_labelled,
+        mounts,
         throw_away_layer,
         execution,
         execution_in_user_namespace,

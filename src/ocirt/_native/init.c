@@ -42,7 +42,7 @@ static const struct {
 	[OP_MASK_PATH] = {op_mask_path, 0, 1},
 	[OP_READONLY_PATH] = {op_readonly_path, 0, 1},
 	[OP_MAKE_DIRECTORY] = {op_make_directory, 1, 1},
-	[OP_MOUNT_FILESYSTEM] = {op_mount_filesystem, 6, 3},
+	[OP_MOUNT_FILESYSTEM] = {op_mount_filesystem, 7, 3},
 	[OP_BIND_MOUNT] = {op_bind_mount, 8, 2},
 	[OP_MAP_OWNERS] = {op_map_owners, 3, 0},
 	[OP_SET_MOUNT_ATTRIBUTES] = {op_set_mount_attributes, 5, 1},

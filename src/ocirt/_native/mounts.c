@@ -77,14 +77,26 @@ static int furnish(const struct plan *plan, const struct wire_op *op, int mount,
 		return -1;
 	if (NUMBER(0) != NO_SLOT && map_owners(plan, mount, NUMBER(0), false) < 0)
 		return -1;
-	return set_attributes(plan, op, mount, 1);
+	return set_attributes(plan, op, mount, 2);
 }
 
-/* Numbers: slot of a user namespace or NO_SLOT, attributes. Strings: target,
- * type, source, then parameters ("key" or "key=value"). */
+/* For the one flag that only the old call can set, iversion. It wants a path,
+ * which is the mount itself, and takes the mount's own attributes away. */
+static int remount(const struct plan *plan, const struct wire_op *op, int mount)
+{
+	if (CALL(fchdir, mount) < 0)
+		return -1;
+	failed_call = "mount";
+	if (syscall(SYS_mount, NULL, ".", NULL, NUMBER(1), NULL) < 0 || CALL(chdir, "/") < 0)
+		return -1;
+	return set_attributes(plan, op, mount, 2);
+}
+
+/* Numbers: slot of a user namespace or NO_SLOT, flags of a remount, attributes.
+ * Strings: target, type, source, then parameters ("key" or "key=value"). */
 int op_mount_filesystem(struct plan *plan, const struct wire_op *op)
 {
-	uint64_t tolerance = NUMBER(5);
+	uint64_t tolerance = NUMBER(6);
 	int target, fs, mount, result;
 
 	note(STRING(0));
@@ -111,11 +123,13 @@ int op_mount_filesystem(struct plan *plan, const struct wire_op *op)
 	if (CALL(fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
 		return explain(fs, STRING(1));
 	note(STRING(0));
-	mount = CALL(fsmount, fs, FSMOUNT_CLOEXEC, (unsigned)NUMBER(1));
+	mount = CALL(fsmount, fs, FSMOUNT_CLOEXEC, (unsigned)NUMBER(2));
 	close(fs);
 	if (mount < 0 || furnish(plan, op, mount, target, tolerance) < 0)
 		return -1;
 	result = CALL(move_mount, mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	if (result == 0 && NUMBER(1))
+		result = remount(plan, op, mount);
 	close(mount);
 	close(target);
 	return result;

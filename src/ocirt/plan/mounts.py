@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 CGROUP_TYPES = ("cgroup", "cgroup2")
 
+MS_REMOUNT = 0x20
+OLD_FLAGS = {"sync": 0x10, "mand": 0x40, "iversion": 0x800000, "lazytime": 0x2000000}
+"""MS_* flags that a remount sets or resets (mount(2))."""
+
 PROC_FILES = frozenset(
     f"/proc/{name}"
     for name in (
@@ -120,9 +124,17 @@ def _filesystem(context: Context, mount: Mount, target: str, options: MountOptio
         _attributes(options, without=without),
         _tolerance(mount, target) | _inherited(mount, options),
         NO_FD if mapping is None else mapping[0],
+        _old_flags(options),
         origin=origin,
         origins=(origin, *(f"{origin}.options[{mount.options.index(word)}]" for word in parameters)),
     )
+
+
+def _old_flags(options: MountOptions) -> int:
+    """``iversion`` has no place in the new mount API; the remount that sets it would reset its neighbours."""
+    if "iversion" not in options.superblock:
+        return 0
+    return MS_REMOUNT | sum(OLD_FLAGS.get(word, 0) for word in options.superblock)
 
 
 def _inherited(mount: Mount, options: MountOptions) -> int:
@@ -187,7 +199,7 @@ def _refuse_mapping(context: Context, mount: Mount, options: MountOptions, origi
 def _remount(mount: Mount, target: str, options: MountOptions, origin: str) -> SetMountAttributes:
     if mount.uid_mappings or options.idmap:
         raise UnsupportedError(f"{origin}.options", "IDs can be mapped only before a mount is seen: not in a remount")
-    if parameters := _parameters(options):
+    if parameters := [*options.superblock, *_parameters(options)]:
         raise UnsupportedError(
             f"{origin}.options", f"remount changes the mount alone, not its filesystem: {parameters[0]}"
         )
@@ -196,7 +208,8 @@ def _remount(mount: Mount, target: str, options: MountOptions, origin: str) -> S
 
 def _parameters(options: MountOptions) -> list[str]:
     """For fsconfig(2), as ``key`` or ``key=value``."""
-    return [*options.superblock, *(key if value is None else f"{key}={value}" for key, value in options.data)]
+    superblock = [word for word in options.superblock if word != "iversion"]
+    return [*superblock, *(key if value is None else f"{key}={value}" for key, value in options.data)]
 
 
 def _cgroup(context: Context, mount: Mount, target: str, options: MountOptions, origin: str) -> Iterator[Op]:

@@ -181,9 +181,11 @@ class MountFilesystem(Op):
     attributes: Attributes = Attributes()
     tolerance: int = Tolerance.CREATE_TARGET
     mapped: Fd = NO_FD
+    remount: int = 0
+    """MS_* flags of a remount (mount(2)), for what fsconfig(2) has no word for."""
 
     def operands(self) -> Operands:
-        numbers = (self.mapped, *self.attributes.numbers(self.tolerance))
+        numbers = (self.mapped, self.remount, *self.attributes.numbers(self.tolerance))
         return numbers, (self.target, self.type, self.source, *self.parameters)
 
     def details(self) -> Iterator[str]:
@@ -195,6 +197,8 @@ class MountFilesystem(Op):
             yield "with what is there"
         if self.mapped != NO_FD:
             yield f"IDs as in fd#{self.mapped}"
+        if self.remount:
+            yield "with version counters"
 
 
 @frozen
