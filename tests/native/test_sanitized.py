@@ -33,7 +33,7 @@ SCRIPT = """
 import subprocess, sys
 from ocirt import Bundle, Container, Spec
 from ocirt.errors import SetupError
-from ocirt.spec import Hook, Hooks, IDMapping, Namespace, User
+from ocirt.spec import Hook, Hooks, IDMapping, Mount, Namespace, User
 
 rootfs, state = sys.argv[1:]
 
@@ -57,6 +57,10 @@ mappings = (IDMapping(0, 100000, 65536),)
 namespaces = (*linux.namespaces, Namespace("user"), Namespace("time"), Namespace("cgroup"))
 own = linux.evolve(namespaces=namespaces, uid_mappings=mappings, gid_mappings=mappings)
 print(life(default.evolve(linux=own), "cat", "/proc/self/uid_map"))
+
+copied = Mount("/etc", "tmpfs", "tmpfs", ("tmpcopyup", "iversion"), mappings, mappings)
+again = Mount("/root", None, rootfs + "/etc", ("bind", "src-nofollow"))
+print(life(default.evolve(mounts=(*default.mounts, copied, again)), "sh", "-c", "cd /root; ls; stat -c %h one"))
 
 echo = Hook("/bin/sh", ("sh", "-c", "cat; exit 0"), timeout=10)
 fail = Hook("/bin/sh", ("sh", "-c", "seq 10000; exit 7"))
@@ -86,6 +90,10 @@ def test_containers_live_without_a_complaint(sanitized: Path, rootfs: Path, tmp_
     shutil.copy(sanitized / "ocirt-init", copy / "_native" / "ocirt-init")
     for path in (tmp_path, rootfs.parent, rootfs):
         path.chmod(0o755)
+    (rootfs / "etc/below").mkdir()
+    (rootfs / "etc/one").write_text("text")
+    (rootfs / "etc/below/two").hardlink_to(rootfs / "etc/one")
+    (rootfs / "etc/link").symlink_to("one")
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(rootfs), str(tmp_path / "state")],
         env={"PYTHONPATH": str(copy.parent), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
@@ -99,6 +107,7 @@ def test_containers_live_without_a_complaint(sanitized: Path, rootfs: Path, tmp_
         "('/\\n', 3)",
         "('1000\\n', 0)",
         "('         0     100000      65536\\n', 0)",
+        "('below\\nlink\\none\\n2\\n', 0)",
         "('hooked\\n', 0)",
         "HookError",
         "SetupError",
