@@ -17,7 +17,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
     ("running",),
     ("container",),
-    ("starting", "execution"),
+    ("starting", "execution", "supported"),
     ("creation",),
     ("streams", "preparation"),
     ("process", "state", "hooks", "idmap", "bundle", "host_files", "netdevices", "rdt"),

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ocirt.running import Completed, bind, run
     from ocirt.spec import Spec
     from ocirt.state import Status
+    from ocirt.supported import Features, features
 
 __version__ = "0.1.0"
 
@@ -65,6 +66,7 @@ _HOME = {
     "running": ("Completed", "bind", "run"),
     "spec": ("Spec",),
     "state": ("Status",),
+    "supported": ("Features", "features"),
 }
 
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
@@ -80,6 +82,8 @@ __all__ = [  # noqa: RUF022  # in the order of use
     "Status",
     "Process",
     "Terminal",
+    "features",
+    "Features",
     "OCIError",
     "SpecError",
     "Problem",

@@ -18,6 +18,7 @@ from attrs import define, field
 
 from ocirt import hooks, idmap, rdt
 from ocirt.errors import HookError, SetupError, SpecError, UnsupportedError
+from ocirt.host import NAMESPACE_FILES
 from ocirt.launch import Launch, launch
 from ocirt.plan.context import (
     Descriptor,
@@ -301,6 +302,9 @@ def _open_namespace(wanted: NamespaceFile, stack: contextlib.ExitStack) -> int:
         ) from error
     if type_ != CLONE_NEW[wanted.type]:
         raise SetupError(wanted.origin, "JoinNamespaces", "", 0, f"{wanted.path} is not a {wanted.type} namespace")
+    own = f"/proc/thread-self/ns/{NAMESPACE_FILES[wanted.type]}"
+    if wanted.unless_own is not None and os.path.samestat(os.fstat(fd), os.stat(own)):
+        raise UnsupportedError(*wanted.unless_own)
     return fd
 
 

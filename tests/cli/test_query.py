@@ -54,6 +54,21 @@ def test_annotations_are_part_of_the_state_where_there_are_some(commands: Comman
     assert commands.state(commands.id)["annotations"] == {"org.example.key": "value"}
 
 
+def test_features_are_json_as_runc_writes_it_and_nothing_else(commands: Commands) -> None:
+    """CRI-O reads what is on both streams together."""
+    done = commands.tried("features")
+    assert done.stderr == ""
+    assert done.stdout.startswith(
+        '{\n    "ociVersionMin": "1.0.0",\n    "ociVersionMax": "1.3.0",\n    "hooks": [\n        "'
+    )
+    assert done.stdout.endswith("\n}\n")
+    assert json.loads(done.stdout)["linux"]["namespaces"]
+
+
+def test_features_take_no_arguments(commands: Commands) -> None:
+    assert "requires exactly 0 argument(s)" in commands.tried("features", "x").stderr
+
+
 def test_the_first_lines_of_the_version_are_those_that_engines_read(commands: Commands) -> None:
     first, second, third = commands.run("--version").splitlines()
     assert first.startswith("ocirt version ")

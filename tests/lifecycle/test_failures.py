@@ -11,7 +11,7 @@ import pytest
 from ocirt import Bundle, Container, Spec
 from ocirt.errors import BundleError, ExistsError, OCIError, SetupError, SpecError, UnsupportedError
 from ocirt.spec import Linux, Mount, Rlimit, Root, Seccomp
-from tests.support import Caller, Lab, document, linux, process, shell
+from tests.support import Caller, Lab, document, linux, namespaces, process, shell
 
 pytestmark = pytest.mark.root
 
@@ -131,10 +131,19 @@ def test_a_sysctl_of_the_whole_host(lab: Lab, key: str) -> None:
     assert file.read_text() == before
 
 
+def test_a_sysctl_of_the_hosts_network_by_its_path(lab: Lab) -> None:
+    types = namespaces("pid", "ipc", "uts", "mount", network="/proc/self/ns/net")
+    before = Path("/proc/sys/net/ipv4/ip_forward").read_text()
+    error = refused(lab, document("true").evolve(linux=linux(namespaces=types, sysctl={"net.ipv4.ip_forward": "1"})))
+    assert isinstance(error, UnsupportedError)
+    assert error.needs.startswith('sysctl "net.ipv4.ip_forward" not allowed in host network namespace')
+    assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == before
+
+
 def test_a_sysctl_of_the_hosts_network(lab: Lab) -> None:
     without = tuple(entry for entry in linux().namespaces if entry.type != "network")
     members = linux(namespaces=without, sysctl={"net.ipv4.ip_forward": "1"})
-    assert "not allowed in the host's network namespace" in str(refused(lab, document("true").evolve(linux=members)))
+    assert "not allowed in host network namespace" in str(refused(lab, document("true").evolve(linux=members)))
 
 
 @pytest.mark.parametrize(

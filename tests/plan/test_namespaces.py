@@ -9,7 +9,7 @@ from ocirt.host import Host
 from ocirt.plan import Plan, Site, ops, plan_create
 from ocirt.plan.context import NamespaceFile
 from ocirt.plan.ops import CLONE_NEW, Purpose
-from ocirt.spec import IDMapping, Linux, Namespace, Root, Spec, TimeOffset
+from ocirt.spec import IDMapping, Linux, Namespace, NetDevice, Root, Spec, TimeOffset
 from tests.plan.examples import ALONE, ROOT, WITH_SUBORDINATE_IDS
 from tests.plan.strategies import SUBORDINATE
 
@@ -85,9 +85,13 @@ def test_groups_stay_where_the_kernel_does_not_let_go_of_them() -> None:
 
 @pytest.mark.parametrize(
     ("key", "path"),
-    [("net.ipv4.ip_forward", "net/ipv4/ip_forward"), ("net/ipv4/conf/eth0.1/x", "net/ipv4/conf/eth0.1/x")],
+    [
+        ("net.ipv4.ip_forward", "net/ipv4/ip_forward"),
+        ("net/ipv4/conf/eth0.1/x", "net/ipv4/conf/eth0.1/x"),
+        ("net.ipv4.conf.eth0/1.x", "net/ipv4/conf/eth0.1/x"),
+    ],
 )
-def test_dots_of_a_sysctl_are_slashes_unless_it_has_some(key: str, path: str) -> None:
+def test_what_parts_the_names_of_a_sysctl_is_what_comes_first(key: str, path: str) -> None:
     plan = planned(Namespace("network"), sysctl={key: "1"})
     assert ops.WriteProc(f"sys/{path}", "1", origin=f'linux.sysctl["{key}"]') in plan.ops
 
@@ -97,6 +101,54 @@ def test_a_sysctl_of_the_whole_host_is_refused(key: str) -> None:
     with pytest.raises(UnsupportedError) as caught:
         planned(Namespace("uts"), sysctl={key: "1"})
     assert caught.value.origin == f'linux.sysctl["{key}"]'
+
+
+@pytest.mark.parametrize(
+    ("key", "namespace", "words"),
+    [
+        ("kernel.hostname", "uts", 'is not allowed as it conflicts with the OCI "hostname" field'),
+        ("kernel/hostname", "uts", 'is not allowed as it conflicts with the OCI "hostname" field'),
+        ("kernel.hostname", "ipc", "is not in a separate kernel namespace"),
+        ("kernel.domainname", "ipc", "is not allowed in the hosts uts namespace"),
+        ("kernel.msgmax", "uts", "is not allowed in the hosts ipc namespace"),
+        ("fs.mqueue.msg_max", "uts", "is not allowed in the hosts ipc namespace"),
+        ("net.ipv4.ip_forward", "uts", "not allowed in host network namespace"),
+        ("user.max_user_namespaces", "uts", "is not allowed in the hosts user namespace"),
+        ("kernel.msgmax2", "ipc", "is not in a separate kernel namespace"),
+        ("vm.swappiness", "ipc", "is not in a separate kernel namespace"),
+    ],
+)
+def test_a_sysctl_is_refused_in_words_that_others_know(key: str, namespace: str, words: str) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        planned(Namespace(namespace), sysctl={key: "1"})
+    assert caught.value.needs.startswith(f'sysctl "{key}" {words}')
+
+
+def test_a_domain_name_may_be_a_sysctl() -> None:
+    assert "sys/kernel/domainname 'x'" in str(planned(Namespace("uts"), sysctl={"kernel.domainname": "x"}))
+
+
+def test_what_a_sysctl_belongs_to_must_not_be_the_callers_own() -> None:
+    plan = planned(Namespace("network", "/n"), Namespace("uts", "/u"), sysctl={"net.ipv4.ip_forward": "1"})
+    joined = {file.type: file.unless_own for file in plan.descriptors if isinstance(file, NamespaceFile)}
+    origin, words = joined["network"] or ("", "")
+    assert origin == 'linux.sysctl["net.ipv4.ip_forward"]'
+    assert words.startswith('sysctl "net.ipv4.ip_forward" not allowed in host network namespace')
+    assert joined["uts"] is None
+
+
+@pytest.mark.parametrize(
+    ("namespace", "host", "words"),
+    [
+        ("uts", ROOT, "unable to move network devices without a NET namespace"),
+        ("network", Host(in_user_namespace=True), "network devices are not supported for rootless containers"),
+    ],
+)
+def test_network_devices_need_a_network_of_the_containers(namespace: str, host: Host, words: str) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        planned(Namespace(namespace), host=host, net_devices={"eth0": NetDevice()})
+    assert caught.value.origin == "linux.netDevices"
+    assert caught.value.needs.startswith(words)
 
 
 def refused(host: Host, mappings: tuple[IDMapping, ...], *namespaces: Namespace) -> UnsupportedError:

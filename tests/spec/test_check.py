@@ -188,7 +188,7 @@ BREACHES: list[tuple[Spec, list[str]]] = [
         ["linux.devices[0].fileMode", "linux.devices[0].uid"],
     ),
     (
-        linux(namespaces=[Namespace("network")], net_devices={"e/0": NetDevice(), "eth0": NetDevice("a" * 16)}),
+        linux(net_devices={"e/0": NetDevice(), "eth0": NetDevice("a" * 16)}),
         ["linux.netDevices['e/0']", "linux.netDevices.eth0.name"],
     ),
     (
@@ -196,7 +196,6 @@ BREACHES: list[tuple[Spec, list[str]]] = [
         ["linux.sysctl['net..x']", "linux.sysctl['/etc']", "linux.sysctl['a/../b']"],
     ),
     (linux(rootfs_propagation="slaves"), ["linux.rootfsPropagation"]),
-    (linux(net_devices={"eth0": NetDevice()}), ["linux.netDevices"]),
     (
         linux(
             namespaces=[Namespace("network")],
@@ -308,7 +307,7 @@ def test_a_breach_is_told_where_it_is(document: Spec, paths: list[str]) -> None:
         linux(namespaces=[Namespace("user", "/proc/1/ns/user")]),
         linux(namespaces=[Namespace("time")], time_offsets={"monotonic": TimeOffset(-5, 999_999_999)}),
         linux(devices=[Device("c", "/dev/x", 1, 3, 0o20666), Device("p", "/dev/y")]),
-        linux(namespaces=[Namespace("network")], net_devices={"eth0": NetDevice("eth%d"), "a.b-c": NetDevice()}),
+        linux(net_devices={"eth0": NetDevice("eth%d"), "a.b-c": NetDevice()}),
         linux(sysctl={"net.ipv4.ip_forward": "1", "net/ipv4/conf/eth0.100/forwarding": "0"}),
         linux(rootfs_propagation="rslave"),
         linux(intel_rdt=IntelRdt(clos_id="/", mem_bw_schema="MB:0=20", l3_cache_schema="L3:0=f")),

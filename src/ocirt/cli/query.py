@@ -84,6 +84,15 @@ def plan(call: Call) -> int:
     return 0
 
 
+def features(call: Call) -> int:
+    """In runc's form: CRI-O reads it, containerd and docker."""
+    from ocirt.supported import features as supported
+
+    del call
+    print(json.dumps(supported().to_json(), indent=4))
+    return 0
+
+
 def spec(call: Call) -> int:
     from ocirt.spec import Spec
 

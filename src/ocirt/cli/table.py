@@ -113,6 +113,7 @@ COMMANDS: Final = (
         failure="exec failed: ",
         status=255,
     ),
+    Command("features", "show what this ocirt can do on this kernel, as JSON", "", "query.features", (), 0, 0),
     Command(
         "kill",
         "send a signal (default: SIGTERM) to the container's init",

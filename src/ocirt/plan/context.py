@@ -29,6 +29,8 @@ class NamespaceFile:
     path: str
     type: str
     origin: str
+    unless_own: tuple[str, str] | None = None
+    """It must not be the caller's own: which member says so, and why."""
 
 
 @frozen

@@ -28,6 +28,7 @@ from ocirt.plan.ops import (
     WriteProc,
 )
 from ocirt.spec import IDMapping
+from ocirt.spec.check_linux import sysctl_path
 
 CLOCKS = {"monotonic": 1, "boottime": 7}
 """clock_gettime(2) numbers, as ``/proc/self/timens_offsets`` wants them."""
@@ -53,21 +54,49 @@ def check(context: Context) -> None:
         )
     if namespaces.creates("user"):
         _check_user_namespace(context)
-    if context.linux.net_devices and host.rootless:
-        raise UnsupportedError("linux.netDevices", "network devices are not supported for rootless containers")
+    if context.linux.net_devices:
+        _check_net_devices(context)
     for key in context.linux.sysctl:
         _check_sysctl(context, key)
 
 
+def _check_net_devices(context: Context) -> None:
+    """config-linux.md has them be an object by itself, so it is no breach of a rule if there is nowhere to move to."""
+    origin = "linux.netDevices"
+    if not context.namespaces.has("network"):
+        raise UnsupportedError(
+            origin, f"unable to move network devices without a NET namespace: add network to {ORIGIN}"
+        )
+    if context.host.rootless:
+        raise UnsupportedError(origin, "network devices are not supported for rootless containers")
+
+
 def _check_sysctl(context: Context, key: str) -> None:
     """One that belongs to a namespace of the container's; any other would change the whole host."""
-    type_ = _sysctl_namespace(_sysctl_path(key))
+    path = sysctl_path(key)
+    if path == "kernel/hostname" and context.namespaces.has("uts"):
+        words = f'sysctl "{key}" is not allowed as it conflicts with the OCI "hostname" field: set that instead'
+        raise UnsupportedError(_sysctl_origin(key), words)
+    type_ = _sysctl_namespace(path)
     if type_ is None:
         raise UnsupportedError(_sysctl_origin(key), f'sysctl "{key}" is not in a separate kernel namespace')
     if not context.namespaces.has(type_):
-        raise UnsupportedError(
-            _sysctl_origin(key), f'sysctl "{key}" is not allowed in the host\'s {type_} namespace: add one to {ORIGIN}'
-        )
+        raise UnsupportedError(_sysctl_origin(key), f"{_not_of_host(key, type_)}: add one to {ORIGIN}")
+
+
+def _not_of_host(key: str, type_: str) -> str:
+    """In runc's words."""
+    if type_ == "network":
+        return f'sysctl "{key}" not allowed in host network namespace'
+    return f'sysctl "{key}" is not allowed in the hosts {type_} namespace'
+
+
+def _unless_own(context: Context, type_: str) -> tuple[str, str] | None:
+    """Why a joined namespace must not turn out to be the caller's own; only who opens it can tell."""
+    for key in context.linux.sysctl:
+        if _sysctl_namespace(sysctl_path(key)) == type_:
+            return _sysctl_origin(key), f"{_not_of_host(key, type_)}, which {ORIGIN} leads to"
+    return None
 
 
 def _sysctl_namespace(path: str) -> str | None:
@@ -78,10 +107,6 @@ def _sysctl_namespace(path: str) -> str | None:
     if path == "kernel/domainname":
         return "uts"
     return {"net": "network", "user": "user"}.get(path.partition("/")[0])
-
-
-def _sysctl_path(key: str) -> str:
-    return key if "/" in key else key.replace(".", "/")
 
 
 def _sysctl_origin(key: str) -> str:
@@ -201,7 +226,9 @@ def _join(context: Context) -> Iterator[Op]:
     pairs, origins = [], []
     for index, namespace in context.namespaces.joined():
         origin = f"{ORIGIN}[{index}].path"
-        fd = context.slots.add(NamespaceFile(namespace.path or "", namespace.type, origin))
+        fd = context.slots.add(
+            NamespaceFile(namespace.path or "", namespace.type, origin, _unless_own(context, namespace.type))
+        )
         pairs.append((CLONE_NEW[namespace.type], fd))
         origins.append(origin)
     if pairs:
@@ -254,4 +281,4 @@ def network(context: Context) -> Iterator[Op]:
 def sysctls(context: Context) -> Iterator[Op]:
     """Through the host's /proc, whose sys/ shows the namespaces of whoever opens it."""
     for key, value in context.linux.sysctl.items():
-        yield WriteProc(f"sys/{_sysctl_path(key)}", value, origin=_sysctl_origin(key))
+        yield WriteProc(f"sys/{sysctl_path(key)}", value, origin=_sysctl_origin(key))

@@ -53,6 +53,11 @@ def _holds(outer: str, inner: str) -> bool:
 
 
 def _version(spec: Spec) -> Iterator[Problem]:
+    """Any version 1, also a minor one that is newer than ours.
+
+    SemVer 2.0.0 has what is new in it be optional, what we do not know we must ignore (config.md, Extensibility), and
+    engines write the version of the library that they were built with. Of another major version nothing is known.
+    """
     version = SEMVER.fullmatch(spec.oci_version)
     if version is None:
         yield Problem("ociVersion", spec.oci_version, "is not a version as SemVer 2.0.0 writes it")
@@ -133,12 +138,6 @@ def _names_need_uts(spec: Spec) -> Iterator[Problem]:
             yield Problem(relation(member, NAMESPACES), name, rule)
 
 
-def _net_devices_need_network(spec: Spec) -> Iterator[Problem]:
-    if spec.linux is not None and spec.linux.net_devices and "network" not in _namespace_types(spec):
-        rule = "unable to move network devices without a NET namespace; add network to linux.namespaces"
-        yield Problem(relation("linux.netDevices", NAMESPACES), None, rule)
-
-
 def _user_namespace(spec: Spec) -> Iterator[Problem]:
     """Mappings and the namespace they are for belong together."""
     if spec.linux is None:
@@ -193,7 +192,6 @@ RULES: Final[tuple[Rule, ...]] = (
     _hooks,
     _annotations,
     _names_need_uts,
-    _net_devices_need_network,
     _user_namespace,
     _time_namespace,
     _idmapped_mounts,

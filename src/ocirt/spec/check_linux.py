@@ -173,11 +173,16 @@ def _memory_policy(value: MemoryPolicy) -> Iterator[Problem]:
 
 
 def _sysctl(values: Mapping[str, str]) -> Iterator[Problem]:
-    """A key is a path below /proc/sys, parted by dots or slashes, see sysctl(8)."""
+    """A key is a path below /proc/sys, parted by dots or slashes."""
     for key in values:
-        separator = "/" if "/" in key else "."
-        if not all(part and part not in (".", "..") for part in key.split(separator)):
+        if not all(part and part not in (".", "..") for part in sysctl_path(key).split("/")):
             yield Problem(member("linux.sysctl", key), None, f"{key!r} does not name a file below /proc/sys")
+
+
+def sysctl_path(key: str) -> str:
+    """sysctl.d(5): the first dot or slash says what parts the names; where it is a dot, a slash is a dot in a name."""
+    dot, slash = key.find("."), key.find("/")
+    return key.translate({ord("."): "/", ord("/"): "."}) if dot >= 0 and (slash < 0 or dot < slash) else key
 
 
 def _personality(value: Personality) -> Iterator[Problem]:

@@ -1,0 +1,262 @@
+"""What this ocirt can do on this kernel (features.md, features-linux.md).
+
+The documents leave it open whether a runtime speaks of itself or of the machine. Here a thing is there if a container
+could have it: this build honours it, and so does this kernel. What the build honours is asked of the planner, so that
+nothing has to be said twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, get_args
+
+import attrs
+from attrs import Factory, frozen
+
+from ocirt.errors import UnsupportedError
+from ocirt.host import Host
+from ocirt.plan import unsupported
+from ocirt.spec import (
+    IDMapping,
+    IntelRdt,
+    Linux,
+    MemoryPolicy,
+    Mount,
+    NetDevice,
+    Process,
+    Resources,
+    Root,
+    Spec,
+)
+from ocirt.spec.config import Hooks
+from ocirt.spec.known import CAPABILITIES, MEMORY_FLAGS, MEMORY_MODES
+from ocirt.spec.limits import RDMA
+from ocirt.spec.options import KNOWN
+
+if TYPE_CHECKING:
+    from ocirt.spec import JSON
+
+OLDEST: Final = "1.0.0"
+
+UNSAFE_ANNOTATIONS: Final[tuple[str, ...]] = ()
+"""Those of a configuration by which it could do more than its members say; a dot at the end makes it a prefix."""
+
+
+@frozen(kw_only=True)
+class CgroupFeatures:
+    """Which kinds of cgroups, and who makes them."""
+
+    v1: bool
+    v2: bool
+    systemd: bool
+    systemd_user: bool
+    rdma: bool
+
+
+@frozen(kw_only=True)
+class SeccompFeatures:
+    """What a filter may hold; of flags, those that can be named and those that the kernel has."""
+
+    enabled: bool
+    actions: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    archs: tuple[str, ...] = ()
+    known_flags: tuple[str, ...] = ()
+    supported_flags: tuple[str, ...] = ()
+
+
+@frozen
+class Enabled:
+    """Something that is there, or not."""
+
+    enabled: bool
+
+
+@frozen(kw_only=True)
+class IntelRdtFeatures:
+    """resctrl, with its members of version 1.3."""
+
+    enabled: bool
+    schemata: bool
+    monitoring: bool
+
+
+@frozen(kw_only=True)
+class MemoryPolicyFeatures:
+    """Modes and flags of set_mempolicy(2)."""
+
+    modes: tuple[str, ...]
+    flags: tuple[str, ...]
+
+
+@frozen
+class MountExtensions:
+    """What mounts can do beyond their options."""
+
+    idmap: Enabled
+
+
+@frozen(kw_only=True)
+class LinuxFeatures:
+    """The Linux part (features-linux.md)."""
+
+    namespaces: tuple[str, ...]
+    capabilities: tuple[str, ...]
+    cgroup: CgroupFeatures
+    seccomp: SeccompFeatures
+    apparmor: Enabled
+    selinux: Enabled
+    intel_rdt: IntelRdtFeatures
+    memory_policy: MemoryPolicyFeatures
+    mount_extensions: MountExtensions
+    net_devices: Enabled
+
+
+@frozen(kw_only=True)
+class Features:
+    """The whole (features.md). An empty tuple says that there is none."""
+
+    oci_version_min: str = OLDEST
+    oci_version_max: str
+    hooks: tuple[str, ...]
+    mount_options: tuple[str, ...]
+    linux: LinuxFeatures
+    annotations: Mapping[str, str] = Factory(dict)
+    potentially_unsafe_config_annotations: tuple[str, ...] = UNSAFE_ANNOTATIONS
+
+    def to_json(self) -> dict[str, JSON]:
+        """As the document has it."""
+        value = _to_json(self)
+        assert isinstance(value, dict)
+        return value
+
+
+def features() -> Features:
+    """What a configuration may ask of this ocirt, on this machine.
+
+    :raises UnsupportedError: the kernel is too old for anything.
+    """
+    host = Host.probe()
+    return Features(
+        oci_version_max=Spec(root=Root("")).oci_version,
+        hooks=tuple(_camel(member.name) for member in attrs.fields(Hooks) if member.name != "unknown"),
+        mount_options=tuple(sorted(option for option in KNOWN if _honours(mounts=(_with(option),)))),
+        linux=LinuxFeatures(
+            namespaces=tuple(sorted(host.namespaces)),
+            capabilities=CAPABILITIES[: host.last_capability + 1],
+            cgroup=cgroup_features(),
+            seccomp=seccomp_features(),
+            apparmor=Enabled(_honours_process(apparmor_profile="x") and _has_apparmor()),
+            selinux=Enabled(_honours_process(selinux_label="x") and "selinuxfs" in _filesystems()),
+            intel_rdt=_intel_rdt(),
+            memory_policy=_memory_policy(),
+            mount_extensions=MountExtensions(Enabled(_honours(mounts=(_with("idmap"),)))),
+            net_devices=Enabled(_honours_linux(net_devices={"x": NetDevice()}) and "network" in host.namespaces),
+        ),
+        annotations=_annotations(),
+    )
+
+
+def seccomp_features() -> SeccompFeatures:
+    """None yet."""
+    return SeccompFeatures(enabled=False)
+
+
+def cgroup_features() -> CgroupFeatures:
+    """By systemd only where there is a manager for it."""
+    from ocirt.preparation import CgroupManager
+
+    filesystems = _filesystems()
+    systemd = "systemd" in get_args(CgroupManager)
+    return CgroupFeatures(
+        v1="cgroup" in filesystems,
+        v2="cgroup2" in filesystems,
+        systemd=systemd,
+        systemd_user=systemd,
+        rdma=_honours_linux(resources=Resources(rdma={"x": RDMA(hca_handles=1)})) and "rdma" in _controllers(),
+    )
+
+
+def _intel_rdt() -> IntelRdtFeatures:
+    """The kernel has the filesystem only where the processor has something to control."""
+    there = _honours_linux(intel_rdt=IntelRdt(clos_id="x")) and "resctrl" in _filesystems()
+    return IntelRdtFeatures(enabled=there, schemata=there, monitoring=there)
+
+
+def _memory_policy() -> MemoryPolicyFeatures:
+    honoured = _honours_linux(memory_policy=MemoryPolicy("MPOL_DEFAULT"))
+    return MemoryPolicyFeatures(modes=MEMORY_MODES if honoured else (), flags=MEMORY_FLAGS if honoured else ())
+
+
+def _annotations() -> dict[str, str]:
+    """Docker asks for checkpoints by runc's name for them."""
+    from importlib import metadata
+
+    found = {"org.opencontainers.runc.checkpoint.enabled": "false"}
+    with contextlib.suppress(metadata.PackageNotFoundError):  # it runs from its sources
+        found["org.ocirt.version"] = metadata.version("ocirt")
+    return found
+
+
+def _with(option: str) -> Mount:
+    """A mount with everything that the option may need beside it."""
+    mappings = (IDMapping(0, 0, 1),) if option in ("idmap", "ridmap") else ()
+    return Mount("/x", "tmpfs", None, (option,), mappings, mappings)
+
+
+def _honours_process(**members: object) -> bool:
+    return _honours(process=Process(cwd="/").evolve(**members))
+
+
+def _honours_linux(**members: object) -> bool:
+    return _honours(linux=Linux().evolve(**members))
+
+
+def _honours(**members: object) -> bool:
+    try:
+        unsupported.check(Spec(root=Root("rootfs")).evolve(**members))
+    except UnsupportedError:
+        return False
+    return True
+
+
+def _has_apparmor() -> bool:
+    return _read("/sys/module/apparmor/parameters/enabled").startswith("Y")
+
+
+def _filesystems() -> frozenset[str]:
+    """proc_filesystems(5)"""
+    return frozenset(line.split()[-1] for line in _read("/proc/filesystems").splitlines() if line.split())
+
+
+def _controllers() -> frozenset[str]:
+    """Of either version (cgroups(7))."""
+    lines = [line.split() for line in _read("/proc/cgroups").splitlines() if not line.startswith("#")]
+    return frozenset(line[0] for line in lines if line[-1:] == ["1"])
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _to_json(value: object) -> JSON:
+    match value:
+        case str() | bool():
+            return value
+        case tuple():
+            return [_to_json(item) for item in value]
+        case Mapping():
+            return {str(key): _to_json(item) for key, item in value.items()}
+    kind = type(value)
+    assert attrs.has(kind)
+    return {_camel(member.name): _to_json(getattr(value, member.name)) for member in attrs.fields(kind)}
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
