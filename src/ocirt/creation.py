@@ -243,11 +243,7 @@ def create(store: StateStore, request: Request, streams: Streams) -> tuple[Recor
     group = rdt.survey(linux.intel_rdt, request.container_id) if linux and linux.intel_rdt else None
     with contextlib.ExitStack() as undo:
         creation = Creation(store, request, prepared, streams, undo, rdt_group=group)
-        try:
-            result = creation.run()
-        except HookError:
-            creation.hooks_began = True  # those of the container itself
-            raise
+        result = creation.run()
         undo.pop_all()
         creation.directory.close()
         return result

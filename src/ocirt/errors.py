@@ -188,6 +188,11 @@ class ExitStatusUnknown(OCIError):
         return f"process {self.pid} ended, and its exit status went to another waiter"
 
 
+def ended(returncode: int) -> str:
+    """How a hook came to its end, in words."""
+    return f"exited with {returncode}" if returncode > 0 else f"was killed by signal {-returncode}"
+
+
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

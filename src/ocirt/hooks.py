@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ocirt.errors import HookError
+from ocirt.errors import HookError, ended
 
 if TYPE_CHECKING:
     from ocirt.spec import Hook
@@ -58,8 +58,7 @@ def _run(hook: Hook, origin: str, stdin: int, output: int) -> None:
     except OSError as error:
         raise HookError(origin, hook.path, None, "", f"cannot be run: {error.strerror}") from error
     if returncode:
-        how = f"exited with {returncode}" if returncode > 0 else f"was killed by signal {-returncode}"
-        raise HookError(origin, hook.path, returncode, _last_words(output), how)
+        raise HookError(origin, hook.path, returncode, _last_words(output), ended(returncode))
 
 
 def _last_words(output: int) -> str:

@@ -19,7 +19,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from ocirt._native import INIT, ffi, lib
-from ocirt.errors import HookError, InitDied, OCIError, SetupError, UnsupportedError
+from ocirt.errors import HookError, InitDied, OCIError, SetupError, UnsupportedError, ended
 from ocirt.plan import Plan
 from ocirt.plan.ops import CLONE_NEW, UNASKED, Clone, Op, Purpose, RunHook, Sync
 from ocirt.plan.tree_ops import Attributes, BindMount, SetMountAttributes
@@ -221,8 +221,10 @@ def _hook_failure(op: RunHook, event: Failed) -> OCIError:
             op.origin, op.path, None, event.detail, f"hook ran past specified timeout of {op.timeout_ms / 1000:.1f}s"
         )
     if event.call == "exit":
-        return HookError(op.origin, op.path, event.value, event.detail, f"exited with {event.value}")
-    return SetupError(op.origin, "RunHook", event.call, event.errno, event.detail)
+        return HookError(op.origin, op.path, event.value, event.detail, ended(event.value))
+    error = HookError(op.origin, op.path, None, "", f"cannot be run: {os.strerror(event.errno)}")
+    error.__cause__ = OSError(event.errno, os.strerror(event.errno), op.path)
+    return error
 
 
 def hint(op: Op, event: Failed) -> str:

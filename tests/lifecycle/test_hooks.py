@@ -11,8 +11,8 @@ import pytest
 
 from ocirt import Spec
 from ocirt.errors import HookError, OCIError, SetupError
-from ocirt.spec import Hook, Hooks, IDMapping, Root
-from tests.support import SECONDS, Lab, document, linux, namespaces, said, shell
+from ocirt.spec import Hook, Hooks, IDMapping, Mount, Root, User
+from tests.support import SECONDS, Lab, document, linux, namespaces, process, said, shell
 
 pytestmark = pytest.mark.root
 
@@ -233,12 +233,82 @@ def test_a_hook_that_takes_too_long_is_killed(lab: Lab, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS[:5])
-def test_a_hook_that_is_not_there_is_an_error(lab: Lab, kind: str) -> None:
-    with pytest.raises((HookError, SetupError)) as caught:
-        lab.start(document("true").evolve(hooks=Hooks().evolve(**{kind: (Hook("/no/such/hook"),)})))
-    assert f"hooks.{NAMES[kind]}[0]" in str(caught.value)
-    assert "/no/such/hook" in str(caught.value)
+def test_a_hook_that_is_not_there_is_an_error_and_poststop_still_runs(lab: Lab, recorder: Recorder, kind: str) -> None:
+    hooks = Hooks(poststop=(recorder.hook("poststop"),)).evolve(**{kind: (Hook("/no/such/hook"),)})
+    with pytest.raises(HookError) as caught:
+        lab.start(document("true").evolve(hooks=hooks))
+    assert (caught.value.hook, caught.value.path) == (f"hooks.{NAMES[kind]}[0]", "/no/such/hook")
+    assert caught.value.reason == "cannot be run: No such file or directory"
+    assert recorder.names == ["poststop"]
     assert lab.remains() == []
+
+
+@pytest.mark.parametrize("kind", KINDS[:5])
+def test_a_hook_that_dies_by_a_signal_tells_which(lab: Lab, kind: str) -> None:
+    hooks = Hooks().evolve(**{kind: (Hook("/bin/sh", ("sh", "-c", "kill -SEGV $$")),)})
+    with pytest.raises(HookError, match="was killed by signal 11") as caught:
+        lab.start(document("true").evolve(hooks=hooks))
+    assert (caught.value.hook, caught.value.returncode) == (f"hooks.{NAMES[kind]}[0]", -11)
+
+
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_a_creation_that_fails_after_a_hook_ends_with_poststop(lab: Lab, recorder: Recorder, kind: str) -> None:
+    hooks = Hooks(poststop=(recorder.hook("poststop"),)).evolve(**{kind: (recorder.hook("good"),)})
+    with pytest.raises(SetupError, match="no-such-program"):
+        lab.create(document("no-such-program").evolve(hooks=hooks))
+    assert recorder.names == ["good", "poststop"]
+    assert lab.remains() == []
+
+
+def test_a_creation_that_fails_before_any_hook_runs_none(lab: Lab, recorder: Recorder) -> None:
+    hooks = Hooks().evolve(**{kind: (recorder.hook(kind),) for kind in HOST_KINDS})
+    mount = Mount("/x", None, "/no/such/source", ("bind",))
+    with pytest.raises(SetupError):
+        lab.create(document("true", mounts=(mount,)).evolve(hooks=hooks))
+    assert recorder.names == []
+
+
+def test_all_prestart_hooks_come_before_all_create_runtime_hooks(lab: Lab, recorder: Recorder) -> None:
+    hooks = Hooks(
+        create_container=(recorder.hook("4"),),
+        create_runtime=(recorder.hook("2"), recorder.hook("3")),
+        prestart=(recorder.hook("0"), recorder.hook("1")),
+    )
+    with lab.create(document("true").evolve(hooks=hooks)):
+        assert recorder.names == ["0", "1", "2", "3", "4"]
+
+
+PID = "pid=$(sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p')"
+
+
+@pytest.mark.parametrize("kind", HOST_KINDS[:2])
+def test_runtime_hooks_find_the_mounts_made_and_the_hosts_root_in_place(
+    lab: Lab, recorder: Recorder, kind: str
+) -> None:
+    """They run before pivot_root(2), so what they mount for the container they can still take from the host."""
+    mark = "size=4356k"
+    script = f"{PID}; grep -c {mark} /proc/$pid/mountinfo; stat -L -c %d:%i /proc/$pid/root/etc/passwd"
+    hooks = Hooks().evolve(**{kind: (Hook("/bin/sh", ("sh", "-c", f"{{ {script}; }} > {recorder.log}")),)})
+    spec = document("true", mounts=(*document().mounts, Mount("/tmp", "tmpfs", None, (mark,))))
+    with lab.create(spec.evolve(hooks=hooks)):
+        host = os.stat("/etc/passwd")
+        assert recorder.log.read_text().split() == ["1", f"{host.st_dev}:{host.st_ino}"]
+
+
+def test_poststart_hooks_find_the_program_running(lab: Lab, recorder: Recorder) -> None:
+    script = f"{PID}; tr '\\0' ' ' < /proc/$pid/cmdline > {recorder.log}"
+    hooks = Hooks(poststart=(Hook("/bin/sh", ("sh", "-c", script)),))
+    with lab.start(document("sleep", "600").evolve(hooks=hooks)):
+        assert recorder.log.read_text() == "sleep 600 "
+
+
+def test_poststop_hooks_find_the_container_gone(lab: Lab, recorder: Recorder) -> None:
+    script = f'ls {lab.root} > {recorder.log}; find /sys/fs/cgroup -name "$ID" >> {recorder.log}'
+    container_id = lab.new_id()
+    hook = Hook("/bin/sh", ("sh", "-c", script), env=(f"ID={container_id}", f"PATH={os.environ['PATH']}"))
+    with lab.create(document("true").evolve(hooks=Hooks(poststop=(hook,))), id=container_id):
+        pass
+    assert recorder.log.read_text() == ""
 
 
 @pytest.mark.parametrize("hook", [Hook("relative"), Hook("/bin/true", timeout=0), Hook("/bin/true", env=("NOEQUALS",))])
@@ -252,13 +322,13 @@ def test_a_hook_sees_its_three_streams_only(lab: Lab, recorder: Recorder) -> Non
     os.set_inheritable(secret, True)
     listing = Hook("/bin/sh", ("sh", "-c", f"exec >> {recorder.log}; exec ls /proc/self/fd"))
     try:
-        hooks = Hooks(prestart=(listing,), create_container=(listing,), poststart=(listing,))
+        hooks = Hooks().evolve(**dict.fromkeys(HOST_KINDS, (listing,)))
         with lab.start(document("true").evolve(hooks=hooks)):
             pass
     finally:
         os.close(secret)
     directory = "3"  # that ls itself reads
-    assert recorder.log.read_text().split() == ["0", "1", "2", directory] * 3
+    assert recorder.log.read_text().split() == ["0", "1", "2", directory] * 5
 
 
 def test_what_a_create_container_hook_mounts_is_seen_inside_alone(own_lab: Lab, tmp_path: Path) -> None:
@@ -269,3 +339,19 @@ def test_what_a_create_container_hook_mounts_is_seen_inside_alone(own_lab: Lab, 
     spec = document("cat", "/etc/given").evolve(hooks=Hooks(create_container=(hook,)))
     assert own_lab.output(spec) == "by a hook\n"
     assert target.read_text() == ""
+
+
+def test_a_start_container_hook_sees_its_three_streams_only(own_lab: Lab) -> None:
+    hook = Hook("/bin/sh", ("sh", "-c", "ls /proc/self/fd > /tmp/hook"))
+    spec = document("cat", "/tmp/hook").evolve(root=Root("rootfs"), hooks=Hooks(start_container=(hook,)))
+    assert own_lab.output(spec).split() == ["0", "1", "2", "3"]
+
+
+def test_a_start_container_hook_runs_as_the_user_in_the_working_directory(own_lab: Lab) -> None:
+    """Just before execve(2): everything that the program will be, it is already."""
+    hook = Hook("/bin/sh", ("sh", "-c", "{ id -u; pwd; grep Cap /proc/self/status; } > /tmp/hook"))
+    program = process("sh", "-c", "cat /tmp/hook; id -u; pwd; grep Cap /proc/self/status", cwd="/tmp", user=User(7, 7))
+    spec = document(process=program, root=Root("rootfs"), hooks=Hooks(start_container=(hook,)))
+    lines = own_lab.output(spec).splitlines()
+    assert lines[:2] == ["7", "/tmp"]
+    assert lines[: len(lines) // 2] == lines[len(lines) // 2 :]

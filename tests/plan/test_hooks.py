@@ -63,7 +63,8 @@ def test_the_host_is_waited_for_only_if_it_has_hooks_to_run() -> None:
 
     assert waits(Hooks(prestart=(Hook("/h"),), create_runtime=(Hook("/h"),))) == ["hooks.prestart"]
     assert waits(Hooks(create_runtime=(Hook("/h"),))) == ["hooks.createRuntime"]
-    assert waits(Hooks(poststart=(Hook("/h"),), poststop=(Hook("/h"),), create_container=(Hook("/h"),))) == []
+    assert waits(Hooks(create_container=(Hook("/h"),))) == ["hooks.createContainer"], "it must know that hooks begin"
+    assert waits(Hooks(start_container=(Hook("/h"),), poststart=(Hook("/h"),), poststop=(Hook("/h"),))) == []
 
 
 def test_start_is_told_of_the_hooks_that_run_after_it() -> None:

@@ -340,7 +340,7 @@ def test_hooks_run_at_their_points(case: Case) -> None:
     plan = plan_create(*case)
     hooks = case.document.hooks
     expected = []
-    if hooks is not None and (hooks.prestart or hooks.create_runtime):
+    if hooks is not None and (hooks.prestart or hooks.create_runtime or hooks.create_container):
         expected.append("host")
     if hooks is not None:
         expected += [f"hooks.createContainer[{index}]" for index in range(len(hooks.create_container))]

@@ -276,6 +276,7 @@ static void hook_child(const char *path, char **argv, char **envp, int state, in
 	dup3(output, 2, 0);
 	close_fds(3, ~0u, 0);
 	execve(path, argv, envp);
+	dprintf(2, "cannot be run: %s\n", strerror(errno));
 	_exit(127);
 }
 

@@ -11,12 +11,22 @@ from ocirt.spec import Hook
 
 
 def host(context: Context) -> Iterator[Op]:
-    """prestart and createRuntime: the host runs them while init waits."""
+    """prestart and createRuntime: the host runs them while init waits.
+
+    For createContainer it has none to run, but must know that hooks begin: from there on, a creation that fails ends
+    with the poststop hooks (runtime.md, Lifecycle).
+    """
     hooks = context.document.hooks
     if hooks is None:
         return
-    if hooks.prestart or hooks.create_runtime:
-        yield Sync(Purpose.HOOKS, origin="hooks.prestart" if hooks.prestart else "hooks.createRuntime")
+    kinds = {
+        "prestart": hooks.prestart,
+        "createRuntime": hooks.create_runtime,
+        "createContainer": hooks.create_container,
+    }
+    for kind in (kind for kind, given in kinds.items() if given):
+        yield Sync(Purpose.HOOKS, origin=f"hooks.{kind}")
+        return
 
 
 def create_container(context: Context) -> Iterator[Op]:
