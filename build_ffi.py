@@ -51,7 +51,7 @@ __all__ = [
 
 NATIVE = Path(__file__).resolve().parent / "src" / "ocirt" / "_native"
 LIBRARY, INIT, BINDING = "libocirt.so", "ocirt-init", "_ffi.py"
-DECLARED_IN = ("wire.h", "host.h")
+DECLARED_IN = ("wire.h", "host.h", "seccomp.h")
 
 NO_COMPILER = "ocirt needs a C compiler and libc's headers to build: apt-get install gcc libc6-dev"
 NO_HEADERS = "ocirt needs the headers of libc and of Linux to build: apt-get install libc6-dev linux-libc-dev"

@@ -285,10 +285,17 @@ def seccomps() -> st.SearchStrategy[Seccomp]:
     rules = (
         Syscall(("mkdir",), "SCMP_ACT_ERRNO"),
         Syscall(("clone", "clone3"), "SCMP_ACT_ERRNO", 38, (argument, SyscallArg(5, 0, op="SCMP_CMP_NE"))),
+        Syscall(("ptrace", "no_such_call"), "SCMP_ACT_TRACE", 7),
+        Syscall(("mount",), "SCMP_ACT_NOTIFY"),
     )
-    flags = st.sampled_from((None, (), ("SECCOMP_FILTER_FLAG_LOG",)))
+    flags = st.sampled_from((None, (), *((f"SECCOMP_FILTER_FLAG_{name}",) for name in ("LOG", "TSYNC", "SPEC_ALLOW"))))
     return st.builds(
-        Seccomp, default_action=st.just("SCMP_ACT_ALLOW"), flags=flags, syscalls=_some(st.sampled_from(rules), 2)
+        Seccomp,
+        default_action=st.sampled_from(("SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_LOG", "SCMP_ACT_KILL_PROCESS")),
+        architectures=_choice(("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_AARCH64")),
+        flags=flags,
+        listener_path=st.just("/run/agent.sock"),
+        syscalls=_some(st.sampled_from(rules), 2),
     )
 
 

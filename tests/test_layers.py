@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("starting", "execution", "supported"),
     ("creation",),
     ("streams", "preparation"),
-    ("process", "state", "hooks", "idmap", "bundle", "host_files", "netdevices", "rdt"),
+    ("process", "state", "hooks", "idmap", "notify", "bundle", "host_files", "netdevices", "rdt"),
     ("netlink",),
     ("launch",),
     ("cgroups", "host"),
@@ -36,12 +36,15 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 IMPORTED_BY_NOBODY_BUT = {"cli": {"__main__"}, "image": {"cli"}, "checkpoint": {"cli"}}
 
 # Who may speak to C.
-NATIVE_SPEAKERS = {"wire", "launch", "host", "cgroups.devices"}
+NATIVE_SPEAKERS = {"wire", "launch", "host", "cgroups.devices", "seccomp.library"}
 
 # What decides is pure: it runs on any machine, and for any machine.
 PURE = {"spec", "plan", "seccomp"}
 IMPURE_MODULES = {"os", "subprocess", "socket", "ctypes", "pathlib"}
-IMPURE_EXCEPTIONS = {"spec.default": {"os"}}  # a rootless default holds the caller's own IDs
+IMPURE_EXCEPTIONS = {
+    "spec.default": {"os"},  # a rootless default holds the caller's own IDs
+    "seccomp.library": {"os"},  # libseccomp exports to files alone
+}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

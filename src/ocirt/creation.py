@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from attrs import define, field
 
-from ocirt import hooks, idmap, rdt
+from ocirt import hooks, idmap, notify, rdt
 from ocirt.errors import HookError, SetupError, SpecError, UnsupportedError
 from ocirt.host import NAMESPACE_FILES
 from ocirt.launch import Launch, launch
@@ -35,7 +35,7 @@ from ocirt.process import Process, Terminal, reap_abandoned
 from ocirt.spec import Linux, Spec
 from ocirt.state import SCRATCH, Record, StateDirectory, StateStore, Status, boot_id, check_id, now, start_time
 from ocirt.streams import Streams
-from ocirt.wire import COMMITTED, NetlinkOpened, SyncRequested, TerminalOpened
+from ocirt.wire import COMMITTED, ListenerOpened, NetlinkOpened, SyncRequested, TerminalOpened
 
 NS_GET_NSTYPE = 0xB703
 """ioctl_ns(2)"""
@@ -180,6 +180,9 @@ class Creation:
                 case SyncRequested(Purpose.CREATED):
                     self._commit(launched.pid)
                     return
+                case ListenerOpened(number):
+                    state = describe(self.record._replace(pid=launched.pid), Status.CREATING)
+                    notify.hand_over(self.document, launched.pidfd, number, launched.pid, state)
             launched.reached = type(event).__name__ if not isinstance(event, SyncRequested) else event.purpose.name
             launched.go()
         raise launched.died()

@@ -10,9 +10,10 @@ from typing import Final
 
 from attrs import define, field
 
-from ocirt import rdt
+from ocirt import notify, rdt
 from ocirt.cgroups.below import below
 from ocirt.cgroups.files import Cgroup
+from ocirt.creation import describe as describe_state
 from ocirt.creation import open_descriptors, set_rlimit
 from ocirt.errors import SetupError, SpecError, StateError
 from ocirt.host import Host
@@ -21,11 +22,12 @@ from ocirt.plan import Site, plan_exec
 from ocirt.plan.ops import Purpose
 from ocirt.plan.scheduling import numbers
 from ocirt.process import Process, Terminal, executed, reap_abandoned
+from ocirt.seccomp import program_of
 from ocirt.spec import Capabilities, ConsoleSize, Spec, User
 from ocirt.spec import Process as ProcessSpec
-from ocirt.state import Record, open_init
+from ocirt.state import Record, Status, open_init
 from ocirt.streams import Streams
-from ocirt.wire import SyncRequested, TerminalOpened
+from ocirt.wire import ListenerOpened, SyncRequested, TerminalOpened
 
 Plans = dict[tuple[ProcessSpec, int], Prepared]
 """By program and by which of its streams are ours."""
@@ -146,6 +148,7 @@ class Execution:
             streams=self.streams.ours,
             joins_cgroups=self._moves or bool(self.record.rdt_groups),
             keyring=self.record.keyring,
+            filter=program_of(self.document),
         )
 
     def _launch(self, prepared: Prepared, init: int, stack: contextlib.ExitStack) -> Launch:
@@ -171,6 +174,10 @@ class Execution:
                     for index, limit in enumerate(self.program.rlimits):
                         number = getattr(resource, limit.type)
                         set_rlimit(launched.pid, number, limit.soft, limit.hard, f"process.rlimits[{index}]")
+                    launched.go()
+                case ListenerOpened(number):
+                    state = describe_state(self.record, Status.RUNNING)
+                    notify.hand_over(self.document, launched.pidfd, number, launched.pid, state)
                     launched.go()
 
     def _place(self, pid: int) -> None:

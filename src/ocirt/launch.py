@@ -266,6 +266,10 @@ def hint(op: Op, event: Failed) -> str:
             return "a terminal needs a devpts mount at /dev/pts"
         case "ChangeDirectory", "openat2", errno.ELOOP:
             return "links of procfs are not followed"
+        case "InstallSeccomp", "seccomp", errno.EINVAL:
+            return "this kernel has no seccomp filters, or not that flag"
+        case "InstallSeccomp", "seccomp", errno.EBUSY:
+            return "the caller is under a filter that notifies, and a process may have one of those only"
     return ""
 
 
@@ -277,6 +281,17 @@ def _locked(op: Op) -> str:
         return "cannot change locked atime flags: the source has others, from another user namespace"
     words = ",".join(Attributes(clear=cleared).words())
     return f"cannot clear locked flags ({words}): the source has them from another user namespace"
+
+
+def take_descriptor(pidfd: int, number: int) -> int:
+    """A copy of another process's descriptor (pidfd_getfd(2)).
+
+    :raises OSError: we may not trace that process (ptrace(2)), or it is gone.
+    """
+    taken = lib.ocirt_take_fd(pidfd, number)
+    if taken < 0:
+        raise OSError(-taken, os.strerror(-taken))
+    return taken
 
 
 def reap(pidfd: int, flags: int = 0) -> int | None:

@@ -16,6 +16,7 @@ from ocirt.cgroups import choice, devices, files, layout, mounts
 from ocirt.cgroups.devices import DeviceWrite
 from ocirt.host import Host
 from ocirt.plan import ID_MARK, Site, plan_create
+from ocirt.seccomp import program_of
 from ocirt.spec import Linux
 from ocirt.state import SCRATCH, StateStore
 
@@ -109,6 +110,7 @@ def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Pre
         joins_cgroups=bool(cgroup.directories) and here is not None and here.layout.mode != "v2",
         cgroup_mounts=mounts.mount_entries(here, cgroup) if here is not None else (),
         own_cgroup=bool(cgroup.directories),
+        filter=program_of(document),
     )
     plan = plan_create(document, host, site)
     return Prepared(host, here, site.rootfs, launch.Prepared.of(plan), placement, writes)

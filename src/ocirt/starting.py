@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 
-from ocirt import hooks
+from ocirt import hooks, notify
 from ocirt.creation import describe
 from ocirt.errors import StateError
 from ocirt.host import Host
 from ocirt.launch import failure, receive
 from ocirt.plan import Site, plan_start
+from ocirt.seccomp import notifies, profile_of, program_of
 from ocirt.spec import Spec
-from ocirt.state import Record, StateDirectory, Status
-from ocirt.wire import Failed, Started
+from ocirt.state import Record, StateDirectory, Status, open_init
+from ocirt.wire import GO, Event, Failed, ListenerOpened, Started
 
 
 def _await_end(connection: socket.socket) -> None:
@@ -22,6 +24,27 @@ def _await_end(connection: socket.socket) -> None:
     waiter = select.poll()
     waiter.register(connection, 0)  # POLLHUP alone: one wake-up, not two
     waiter.poll()
+
+
+def _listens(document: Spec) -> bool:
+    """Its filter notifies: then init has more to say before it is silent."""
+    profile = profile_of(document.linux)
+    return profile is not None and notifies(profile)
+
+
+def _last_words(connection: socket.socket, record: Record, document: Spec) -> Event | None:
+    """What went wrong, if anything did; where there is a listener, it is passed on first."""
+    while isinstance(event := receive(connection), ListenerOpened):
+        pidfd = open_init(record)
+        if pidfd is None:
+            continue
+        try:
+            notify.hand_over(document, pidfd, event.number, record.pid, describe(record, Status.CREATED))
+        finally:
+            os.close(pidfd)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.send(GO)
+    return event
 
 
 def start(connection: socket.socket, directory: StateDirectory, record: Record, document: Spec) -> None:
@@ -35,14 +58,15 @@ def start(connection: socket.socket, directory: StateDirectory, record: Record, 
             raise StateError(record.id, Status.CREATED, "start", "process property must not be empty")
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its silence will tell
             connection.send(b"s")
-        _await_end(connection)
+        if not _listens(document):
+            _await_end(connection)
         heard = receive(connection)
         if not isinstance(heard, Started):
             raise StateError(record.id, Status.STOPPED, "start", "cannot start a container that has stopped")
-        problem = receive(connection)
+        problem = _last_words(connection, record, document)
     directory.forget_start()
     if isinstance(problem, Failed):
-        site = Site(record.id, record.bundle, record.rootfs)
+        site = Site(record.id, record.bundle, record.rootfs, filter=program_of(document))
         raise failure(plan_start(document, Host.probe(), site), problem)
     if document.hooks is not None:
         hooks.run_all(document.hooks.poststart, "poststart", describe(record, Status.RUNNING))

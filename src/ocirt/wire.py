@@ -18,6 +18,7 @@ HEADER: Final = struct.Struct("=8I")
 OPERATION: Final = struct.Struct("=6I")
 EVENT: Final = struct.Struct(f"=IIIIii{lib.WIRE_CALL_SIZE}s{lib.WIRE_DETAIL_SIZE}s")
 COMMITTED: Final = lib.WIRE_COMMITTED
+GO: Final = bytes((lib.WIRE_GO,))
 """The SO_PRIORITY of a start socket, once its container is recorded."""
 
 SHORT_EVENT: Final = struct.Struct("=IIIIii")
@@ -145,6 +146,13 @@ class Started(Said):
 
 
 @frozen
+class ListenerOpened(Said):
+    """A filter asks about system calls: init waits for somebody to take descriptor ``number`` out of it."""
+
+    number: int
+
+
+@frozen
 class Failed(Said):
     """The operation failed, with ``left`` more to come."""
 
@@ -155,7 +163,7 @@ class Failed(Said):
     detail: str
 
 
-Event = Cloned | SyncRequested | TerminalOpened | NetlinkOpened | Started | Failed
+Event = Cloned | SyncRequested | TerminalOpened | NetlinkOpened | Started | ListenerOpened | Failed
 
 
 def decode(frame: bytes, fd: int) -> Event:
@@ -171,6 +179,8 @@ def decode(frame: bytes, fd: int) -> Event:
         return NetlinkOpened(fd, index=index)
     if kind == lib.EVENT_STARTED:
         return Started(index=index)
+    if kind == lib.EVENT_LISTENER:
+        return ListenerOpened(value, index=index)
     call, detail = EVENT.unpack(frame)[-2:]
     return Failed(left, errno, value, _text(call), _text(detail), index=index)
 

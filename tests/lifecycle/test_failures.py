@@ -10,7 +10,7 @@ import pytest
 
 from ocirt import Bundle, Container, Spec
 from ocirt.errors import BundleError, ExistsError, OCIError, SetupError, SpecError, UnsupportedError
-from ocirt.spec import Linux, Mount, Rlimit, Root, Seccomp
+from ocirt.spec import Linux, Mount, Rlimit, Root
 from tests.support import Caller, Lab, document, linux, namespaces, process, shell
 
 pytestmark = pytest.mark.root
@@ -149,7 +149,6 @@ def test_a_sysctl_of_the_hosts_network(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("change", "origin"),
     [
-        (lambda: {"seccomp": Seccomp(default_action="SCMP_ACT_ALLOW")}, "linux.seccomp"),
         (lambda: {"mount_label": "system_u:object_r:x_t:s0"}, "linux.mountLabel"),
     ],
 )

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from attrs import evolve
+
 from ocirt.host import Host
 from ocirt.plan import Plan, Site, plan_create, plan_exec
 from ocirt.spec import (
@@ -27,11 +29,13 @@ from ocirt.spec import (
     Personality,
     Process,
     Scheduler,
+    Seccomp,
     Spec,
+    Syscall,
     TimeOffset,
     User,
 )
-from tests.plan.strategies import CGROUP_MOUNTS, ORDINARY, SUBORDINATE
+from tests.plan.strategies import CGROUP_MOUNTS, FILTER, ORDINARY, SUBORDINATE
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -203,6 +207,19 @@ def mounts() -> Plan:
     return plan_create(DEFAULT.evolve(mounts=(*DEFAULT.mounts, *more)), ROOT, SITE)
 
 
+def system_calls() -> Plan:
+    """Filtered, and some of them left to an agent."""
+    rules = (Syscall(("mkdir", "mkdirat"), "SCMP_ACT_NOTIFY"), Syscall(("ptrace",), "SCMP_ACT_ERRNO", 38))
+    profile = Seccomp("SCMP_ACT_ALLOW", listener_path="/run/agent.sock", syscalls=rules)
+    return plan_create(linux(DEFAULT, seccomp=profile), ROOT, evolve(SITE, filter=FILTER))
+
+
+def execution_with_privileges() -> Plan:
+    document = linux(DEFAULT, seccomp=Seccomp("SCMP_ACT_LOG", flags=("SECCOMP_FILTER_FLAG_LOG",)))
+    site = Site("demo", "/bundle", "/proc/42/root", filter=FILTER)
+    return plan_exec(Process(cwd="/", args=("id",)), document, ROOT, site)
+
+
 def throw_away_layer() -> Plan:
     """``ocirt.run()`` on this host's own files."""
     site = Site("demo", "/bundle", "/", "/run/ocirt/demo/scratch", streams=0b110, shown=("bin", "usr"))
@@ -238,9 +255,11 @@ EXAMPLES: Mapping[str, Callable[[], Plan]] = {
         everything,
         scheduled_and_labelled,
         mounts,
+        system_calls,
         throw_away_layer,
         execution,
         execution_in_user_namespace,
+        execution_with_privileges,
     )
 }
 

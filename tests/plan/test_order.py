@@ -237,6 +237,36 @@ def slots(op: Op) -> tuple[int, ...]:
     return ()
 
 
+def has_filter(case: Case) -> bool:
+    linux = case.document.linux
+    return linux is not None and linux.seccomp is not None
+
+
+@law
+@given(honoured())
+def test_a_filter_is_installed_once_if_and_only_if_there_is_a_profile_and_a_process(case: Case) -> None:
+    expected = int(has_filter(case) and case.document.process is not None)
+    assert len(places(plan_create(*case), o.InstallSeccomp)) == expected
+
+
+@law
+@given(honoured())
+def test_a_filter_comes_while_privileges_last_or_else_as_the_last_thing_before_exec(case: Case) -> None:
+    process = case.document.process
+    if process is not None and has_filter(case):
+        assert_filter_stands_right(plan_create(*case), process)
+
+
+def assert_filter_stands_right(plan: Plan, process: Process) -> None:
+    (place,) = places(plan, o.InstallSeccomp)
+    if process.no_new_privileges:
+        assert isinstance(plan.ops[place + 1], o.Exec)
+        assert precede(places(plan, o.SetNoNewPrivileges), [place])
+    else:
+        assert precede([place], places(plan, o.SetUser, o.SetCapabilities))
+        assert precede(places(plan, *NEEDS_ROOT), [place])
+
+
 @law
 @given(honoured())
 def test_privileges_go_in_the_one_order_that_the_kernel_allows(case: Case) -> None:
@@ -386,6 +416,8 @@ def test_everything_but_start_container_is_done_when_the_container_is_created(ca
     hooks = case.document.hooks
     after: list[type[Op]] = [o.AwaitStart, *([o.RunHook] * len(hooks.start_container) if hooks else [])]
     if case.document.process is not None:
+        if has_filter(case) and case.document.process.no_new_privileges:
+            after.append(o.InstallSeccomp)
         after.append(o.Exec)
     assert [type(op) for op in plan.ops[created + 1 :]] == after
 
@@ -470,6 +502,17 @@ def test_exec_enters_before_it_becomes_the_user_and_ends_in_the_program(executio
     assert bool(syncs(plan, Purpose.JOINED)) is case.site.joins_cgroups
     assert precede(places(plan, o.JoinProcess), places(plan, o.Clone))
     assert places(plan, o.Exec) == [len(plan.ops) - 1]
+
+
+@law
+@given(executions())
+def test_exec_is_under_the_filter_of_the_container(execution: tuple[Process, Case]) -> None:
+    program, case = execution
+    plan = plan_exec(program, *case)
+    if has_filter(case):
+        assert_filter_stands_right(plan, program)
+    else:
+        assert not places(plan, o.InstallSeccomp)
 
 
 @law

@@ -14,7 +14,6 @@ from ocirt.spec import (
     Process,
     Resources,
     Root,
-    Seccomp,
     Spec,
 )
 
@@ -22,7 +21,6 @@ BASE = Spec(root=Root("rootfs"))
 PROCESS = Process(cwd="/", args=("x",))
 
 REFUSED = [
-    ("linux.seccomp", BASE.evolve(linux=Linux(seccomp=Seccomp(default_action="SCMP_ACT_ALLOW")))),
     ("linux.resources.memory", BASE.evolve(linux=Linux(resources=Resources(memory=Memory(limit=1))))),
     ("linux.resources.cpu", BASE.evolve(linux=Linux(resources=Resources(cpu=CPU(shares=2))))),
     ("linux.resources.pids", BASE.evolve(linux=Linux(resources=Resources(pids=Pids(limit=1))))),
@@ -38,6 +36,4 @@ def test_it_is_refused_by_its_path(origin: str, document: Spec) -> None:
 
 
 def test_what_asks_for_nothing_is_no_error() -> None:
-    check(
-        BASE.evolve(linux=Linux(resources=Resources(unified={}), seccomp=Seccomp(default_action="")), process=PROCESS)
-    )
+    check(BASE.evolve(linux=Linux(resources=Resources(unified={})), process=PROCESS))

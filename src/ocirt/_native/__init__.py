@@ -1,4 +1,4 @@
-"""The C side as Python sees it: ``lib`` has the shim's function and the numbers of ``wire.h``, ``ffi`` is cffi's."""
+"""The C side as Python sees it: ``lib`` has the shim's functions and the numbers of ``wire.h``, ``ffi`` is cffi's."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Library(Protocol):
         made: FFI.CData,
         /,
     ) -> int: ...
+    def ocirt_take_fd(self, pidfd: int, number: int, /) -> int: ...
     def __getattr__(self, name: str, /) -> int: ...
 
 

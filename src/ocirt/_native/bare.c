@@ -110,7 +110,6 @@ pid_t fork(void) { return (pid_t)KERNEL(SYS_clone, SIGCHLD, 0, 0, 0, 0); }
 int setresuid(uid_t a, uid_t b, uid_t c) { return (int)KERNEL(SYS_setresuid, a, b, c); }
 int setresgid(gid_t a, gid_t b, gid_t c) { return (int)KERNEL(SYS_setresgid, a, b, c); }
 int setgroups(size_t n, const gid_t *g) { return (int)KERNEL(SYS_setgroups, n, g); }
-ssize_t recv(int fd, void *b, size_t n, int f) { return KERNEL(SYS_recvfrom, fd, b, n, f, 0, 0); }
 ssize_t sendmsg(int fd, const struct msghdr *m, int f) { return KERNEL(SYS_sendmsg, fd, m, f); }
 int socket(int d, int t, int p) { return (int)KERNEL(SYS_socket, d, t, p); }
 int getsockopt(int fd, int l, int n, void *restrict v, socklen_t *restrict s)

@@ -158,3 +158,12 @@ int ocirt_spawn(int program, const char *plan, size_t size, const int *fds, int 
 	made[2] = pair[0];
 	return error;
 }
+
+/* pidfd_getfd(2): what is taken is closed on exec. */
+__attribute__((visibility("default")))
+int ocirt_take_fd(int pidfd, int number)
+{
+	long fd = syscall(SYS_pidfd_getfd, pidfd, number, 0);
+
+	return fd < 0 ? -errno : (int)fd;
+}

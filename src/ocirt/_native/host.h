@@ -1,4 +1,4 @@
-/* What the library itself calls: one function, in the caller's own process. */
+/* What the library itself calls, in the caller's own process. */
 #ifndef OCIRT_HOST_H
 #define OCIRT_HOST_H
 
@@ -13,6 +13,9 @@
  * nonetheless, that child is to be reaped. */
 int ocirt_spawn(int program, const char *plan, size_t size, const int *fds, int count, unsigned long namespaces,
 		int cgroup, int made[3]);
+
+/* A copy of descriptor `number` of the process behind `pidfd`; or an errno, negative. */
+int ocirt_take_fd(int pidfd, int number);
 /* cdef: end */
 
 #endif

@@ -28,6 +28,8 @@ struct plan {
 	bool in_directory;              /* the first ChangeDirectory succeeded */
 	char program[PATH_MAX];
 	char home[PATH_MAX];            /* "HOME=...", or empty */
+	char **argv, **envp;            /* what Exec passes on, once that is prepared */
+	bool filtered;                  /* few system calls are left to us */
 };
 
 /* The operands of the operation at hand. Their counts are checked before it runs. */
@@ -61,6 +63,9 @@ int tell(enum wire_kind kind, const struct plan *plan, int value, int fd);
 int await_word(char wanted);
 void reset_signals(void);
 
+/* process.c */
+int prepare_exec(struct plan *plan, const struct wire_op *op);
+
 /* path.c: the only ways from a container's path to a file. */
 int resolve(int root, const char *path, uint64_t flags, uint64_t extra);
 #define IS_PROCFS (UINT64_C(1) << 32)   /* beside the tolerances: a procfs is what goes there */
@@ -81,6 +86,7 @@ operation op_join_namespaces, op_join_process, op_unshare, op_clone, op_sync, op
 	op_open_terminal, op_prepare_stdio, op_set_rlimits, op_set_no_new_privileges, op_drop_bounding, op_set_user,
 	op_set_capabilities, op_set_scheduler, op_set_io_priority, op_set_affinity, op_set_personality,
 	op_set_memory_policy, op_join_keyring, op_set_label, op_set_file_label, op_set_umask, op_change_directory,
-	op_find_home, op_find_program, op_run_hook, op_await_start, op_exec, op_kill_when_orphaned, op_offer_netlink;
+	op_find_home, op_find_program, op_run_hook, op_await_start, op_exec, op_kill_when_orphaned, op_offer_netlink,
+	op_install_seccomp;
 
 #endif

@@ -190,7 +190,7 @@ int op_await_start(struct plan *plan, const struct wire_op *op)
 			continue;
 		if (speaker < 0 && errno != EINTR && errno != ECONNABORTED)
 			return -1;
-		if (speaker >= 0 && recv(speaker, &byte, 1, 0) == 1) {
+		if (speaker >= 0 && read(speaker, &byte, 1) == 1) {
 			if (speaker != WIRE_EVENTS_FD &&
 			    (CALL(dup3, speaker, WIRE_EVENTS_FD, O_CLOEXEC) < 0 || close(speaker) < 0))
 				return -1;
@@ -222,29 +222,37 @@ static char **pointers(size_t count)
 	return list == MAP_FAILED ? NULL : list;
 }
 
-/* Numbers: how many arguments, how many environment entries; strings: those. */
-int op_exec(struct plan *plan, const struct wire_op *op)
+/* All of Exec but execve itself: InstallSeccomp does it, where that comes before. */
+int prepare_exec(struct plan *plan, const struct wire_op *op)
 {
 	unsigned arguments = (unsigned)NUMBER(0), entries = (unsigned)NUMBER(1);
-	char **argv, **envp;
 
 	if ((uint64_t)arguments + entries > op->string_count)
 		return fail("execve", EPROTO, "operands");
-	argv = pointers((size_t)arguments + entries + 1);
-	if (!argv)
+	plan->argv = pointers((size_t)arguments + entries + 1);
+	if (!plan->argv)
 		return -1;
-	collect(plan, op, argv, 0, arguments);
-	envp = argv + arguments + 1;
-	collect(plan, op, envp, arguments, entries);
+	collect(plan, op, plan->argv, 0, arguments);
+	plan->envp = plan->argv + arguments + 1;
+	collect(plan, op, plan->envp, arguments, entries);
 	if (plan->home[0]) {
-		envp[entries] = plan->home;
-		envp[entries + 1] = NULL;
+		plan->envp[entries] = plan->home;
+		plan->envp[entries + 1] = NULL;
 	}
 	note(plan->program);
 	if (CALL(close_fds, WIRE_EVENTS_FD + 1, ~0u, 0) < 0)
 		return -1;
 	reset_signals();
-	return CALL(execve, plan->program, argv, envp);
+	return 0;
+}
+
+/* Numbers: how many arguments, how many environment entries; strings: those. */
+int op_exec(struct plan *plan, const struct wire_op *op)
+{
+	if (!plan->argv && prepare_exec(plan, op) < 0)
+		return -1;
+	note(plan->program);
+	return CALL(execve, plan->program, plan->argv, plan->envp);
 }
 
 static long long milliseconds(void)

@@ -43,6 +43,8 @@ enum wire_code {
 	/* process.c */
 	OP_SET_UMASK, OP_CHANGE_DIRECTORY, OP_FIND_HOME, OP_FIND_PROGRAM, OP_RUN_HOOK, OP_AWAIT_START, OP_EXEC,
 	OP_KILL_WHEN_ORPHANED,
+	/* seccomp.c */
+	OP_INSTALL_SECCOMP,
 	OP_END
 };
 
@@ -64,7 +66,7 @@ enum wire_sync {
 	SYNC_TELL               /* tell it, and go on */
 };
 
-enum wire_kind { EVENT_PID = 1, EVENT_SYNC, EVENT_TERMINAL, EVENT_STARTED, EVENT_FAILED, EVENT_NETLINK };
+enum wire_kind { EVENT_PID = 1, EVENT_SYNC, EVENT_TERMINAL, EVENT_STARTED, EVENT_FAILED, EVENT_NETLINK, EVENT_LISTENER };
 
 struct wire_plan {
 	uint32_t magic, version, size, operations, numbers, strings, text, passed_fds;
@@ -80,7 +82,7 @@ struct wire_event {
 	uint32_t left;          /* how many come after it */
 	uint32_t unused;
 	int32_t error;          /* errno */
-	int32_t value;          /* a pid, a Sync's purpose, a hook's return code */
+	int32_t value;          /* a pid, a Sync's purpose, a hook's return code, a descriptor's number */
 	/* Of a failure alone; other events end here. */
 	char call[WIRE_CALL_SIZE];
 	char detail[WIRE_DETAIL_SIZE];

@@ -4,7 +4,7 @@ Pure: the same configuration, host and site give the same plan, on any machine. 
 
 Read in this order: ``ops`` and ``tree_ops`` (what can be done), ``context`` (what decisions rest on), then
 ``namespaces``, ``rootfs`` (with ``mounts``, ``devices``, ``hooks``), ``process`` (with ``credentials``, ``scheduling``,
-``labels``).
+``labels``, ``seccomp``).
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def plan_start(document: Spec, host: Host, site: Site) -> Plan:
 def _after_start(context: Context) -> Iterator[Op]:
     yield from hooks.start_container(context)
     if context.process is not None:
-        yield from process.execute(context.process)
+        yield from process.execute(context, context.process)
 
 
 def plan_exec(program: Process, document: Spec, host: Host, site: Site) -> Plan:
@@ -107,7 +107,7 @@ def plan_exec(program: Process, document: Spec, host: Host, site: Site) -> Plan:
         labels.keyring(context, new=False),
         devices.terminal(context, console=False),
         process.become(context, program, executed=True),
-        process.execute(program),
+        process.execute(context, program),
     )
 
 

@@ -91,6 +91,8 @@ class Site:
     """With ``scratch``, only these names at the top of the rootfs; empty means all of it."""
     keyring: bool = True
     """The container has a session keyring of its own."""
+    filter: bytes = b""
+    """What the host has compiled ``linux.seccomp`` to; the kernel takes none that is empty."""
 
 
 @frozen

@@ -84,6 +84,17 @@ CLONE_NEW = {
 """Namespace types of OCI and their CLONE_NEW* flags (namespaces(7))."""
 
 
+FILTER_FLAGS = {
+    "TSYNC": 1,
+    "LOG": 2,
+    "SPEC_ALLOW": 4,
+    "NEW_LISTENER": 8,
+    "TSYNC_ESRCH": 16,
+    "WAIT_KILLABLE_RECV": 32,
+}
+"""SECCOMP_FILTER_FLAG_* of seccomp(2)."""
+
+
 def namespace_names(flags: int) -> str:
     return " ".join(name for name, flag in CLONE_NEW.items() if flags & flag)
 
@@ -421,6 +432,26 @@ class Exec(Op):
 
     def details(self) -> Iterator[str]:
         yield " ".join(self.args)
+
+
+@frozen
+class InstallSeccomp(Op):
+    """seccomp(2): from here on ``program``, an array of struct sock_filter, decides about every system call."""
+
+    program: bytes = field(repr=False)
+    flags: int
+
+    def operands(self) -> Operands:
+        return (self.flags, *memoryview(self.program).cast("Q")), ()
+
+    @property
+    def listens(self) -> bool:
+        """Somebody else is asked about some of them."""
+        return bool(self.flags & FILTER_FLAGS["NEW_LISTENER"])
+
+    def details(self) -> Iterator[str]:
+        yield f"{len(self.program) // 8} instructions"
+        yield from (name.lower() for name, flag in FILTER_FLAGS.items() if self.flags & flag)
 
 
 @frozen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ocirt.plan import credentials, labels, scheduling
+from ocirt.plan import credentials, labels, scheduling, seccomp
 from ocirt.plan.context import Context, StartSocket
 from ocirt.plan.ops import (
     AwaitStart,
@@ -39,6 +39,7 @@ def become(context: Context, process: Process, *, executed: bool = False) -> Ite
     yield from credentials.rlimits(context, process)
     yield from credentials.bounding(context, process)
     yield ChangeDirectory(process.cwd, origin="process.cwd")
+    yield from seccomp.with_privileges(context, process)
     yield from credentials.user(context, process)
     yield ChangeDirectory(process.cwd, again=True, origin="process.cwd")
     yield from credentials.capabilities(context, process)
@@ -56,7 +57,8 @@ def wait_for_start(context: Context) -> Iterator[Op]:
     yield AwaitStart(context.slots.add(StartSocket()))
 
 
-def execute(process: Process) -> Iterator[Op]:
+def execute(context: Context, process: Process) -> Iterator[Op]:
+    yield from seccomp.without_privileges(context, process)
     yield Exec(process.args, environment(process.env), origin="process")
 
 

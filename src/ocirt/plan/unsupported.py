@@ -5,38 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ocirt.errors import UnsupportedError
-from ocirt.spec import Linux, Spec
+from ocirt.spec import Linux, Resources, Spec
 
 NOT_YET = "is not honoured by this version of ocirt"
 
 
 def check(document: Spec) -> None:
-    for origin in _document(document):
+    for origin in _limits(document.linux or Linux()):
         raise UnsupportedError(origin, NOT_YET)
 
 
-def _document(document: Spec) -> Iterator[str]:
-    if document.linux is not None:
-        yield from _linux(document.linux)
-
-
-def _linux(linux: Linux) -> Iterator[str]:
-    seccomp = linux.seccomp
+def _limits(linux: Linux) -> Iterator[str]:
+    resources = linux.resources or Resources()
     members = {
-        # An object without an action and without syscalls asks for nothing (runc reads it so, and engines send it).
-        "seccomp": seccomp is not None and (bool(seccomp.default_action) or bool(seccomp.syscalls)),
+        "memory": resources.memory,
+        "cpu": resources.cpu,
+        "pids": resources.pids,
+        "blockIO": resources.block_io,
+        "hugepageLimits": resources.hugepage_limits,
+        "network": resources.network,
+        "rdma": resources.rdma,
+        "unified": resources.unified,
     }
-    yield from (f"linux.{name}" for name, value in members.items() if value)
-    if linux.resources is not None:
-        resources = linux.resources
-        limits = {
-            "memory": resources.memory,
-            "cpu": resources.cpu,
-            "pids": resources.pids,
-            "blockIO": resources.block_io,
-            "hugepageLimits": resources.hugepage_limits,
-            "network": resources.network,
-            "rdma": resources.rdma,
-            "unified": resources.unified,
-        }
-        yield from (f"linux.resources.{name}" for name, value in limits.items() if value)
+    return (f"linux.resources.{name}" for name, value in members.items() if value)

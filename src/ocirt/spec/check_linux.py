@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 CLOCKS: Final = ("monotonic", "boottime")
 MAX_MAJOR: Final = 2**12 - 1
 MAX_MINOR: Final = 2**20 - 1
+GREATEST_RESULT: Final = {"SCMP_ACT_ERRNO": 4095, "SCMP_ACT_TRACE": 65535}
+"""seccomp(2): MAX_ERRNO, and what sixteen bits hold; the kernel would cut off the rest."""
 _INTERFACE: Final = re.compile(r"[^\s/:]{1,15}")
 
 
@@ -193,6 +195,10 @@ def _personality(value: Personality) -> Iterator[Problem]:
 
 def _seccomp(value: Seccomp) -> Iterator[Problem]:
     at = "linux.seccomp"
+    if not value.default_action:
+        if value.syscalls:
+            yield Problem(f"{at}.defaultAction", None, "is required")
+        return
     yield from _name(value.default_action, SECCOMP_ACTIONS, f"{at}.defaultAction", "a seccomp action")
     if value.default_action == "SCMP_ACT_NOTIFY":
         rule = "is refused: SCMP_ACT_NOTIFY cannot be used as default action"
@@ -225,3 +231,5 @@ def _errno(action: str, number: int | None, at: str) -> Iterator[Problem]:
     """config-linux.md: an error number for an action that returns none must be an error."""
     if number is not None and action in SECCOMP_ACTIONS and action not in ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"):
         yield Problem(at, number, f"has no meaning for {action}")
+    elif number is not None and number > GREATEST_RESULT.get(action, number):
+        yield Problem(at, number, f"is more than {action} can return, which is {GREATEST_RESULT[action]}")

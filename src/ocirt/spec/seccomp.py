@@ -36,9 +36,13 @@ def _flags(values: Iterable[str] | None) -> tuple[str, ...] | None:
 
 @frozen(repr=False)
 class Seccomp(OCIObject):
-    """Which system calls the container may make (config-linux.md, Seccomp)."""
+    """Which system calls the container may make (config-linux.md, Seccomp).
 
-    default_action: str
+    The specification requires a default action. Engines send an object without one nevertheless, to say that they want
+    no filter, and runc takes it for that as long as there are no rules either.
+    """
+
+    default_action: str = ""
     default_errno_ret: UInt32 | None = None
     architectures: tuple[str, ...] = field(default=(), converter=strings)
     flags: tuple[str, ...] | None = field(default=None, converter=_flags)
