@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("starting", "execution", "supported"),
     ("creation",),
     ("streams", "preparation"),
-    ("process", "state", "hooks", "idmap", "notify", "bundle", "host_files", "netdevices", "rdt"),
+    ("process", "state", "hooks", "idmap", "notify", "answers", "bundle", "host_files", "netdevices", "rdt"),
     ("netlink",),
     ("launch",),
     ("cgroups", "host"),

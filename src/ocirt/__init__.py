@@ -21,6 +21,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ocirt.answers import CONTINUE, SystemCall
     from ocirt.bundle import Bundle
     from ocirt.container import Container, containers
     from ocirt.errors import (
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "answers": ("CONTINUE", "SystemCall"),
     "bundle": ("Bundle",),
     "container": ("Container", "containers"),
     "errors": (
@@ -84,6 +86,8 @@ __all__ = [  # noqa: RUF022  # in the order of use
     "Terminal",
     "features",
     "Features",
+    "SystemCall",
+    "CONTINUE",
     "OCIError",
     "SpecError",
     "Problem",

@@ -24,6 +24,7 @@ from ocirt.streams import Stream, opened
 if TYPE_CHECKING:
     import socket
 
+    from ocirt.answers import Answers, Handler
     from ocirt.execution import Plans
     from ocirt.spec import JSON, User
     from ocirt.spec import Process as ProcessSpec
@@ -74,6 +75,7 @@ class Container:
         self._spec: Spec | None = None
         self._plans: Plans = {}
         self._lifeline: int | None = None
+        self._answers: Answers | None = None
 
     @classmethod
     def create(
@@ -88,6 +90,7 @@ class Container:
         cgroup_manager: CgroupManager = "cgroupfs",
         die_with_parent: bool = False,
         new_keyring: bool = True,
+        on_syscall: Handler | None = None,
     ) -> Container:
         """Make a container that waits for ``start``.
 
@@ -97,10 +100,11 @@ class Container:
         :param cgroup_manager: ``disabled`` leaves the container in the caller's cgroups.
         :param die_with_parent: kill the container when this process ends, however it ends.
         :param new_keyring: a session keyring of its own (keyrings(7)), or else the caller's.
+        :param on_syscall: answers the system calls that the profile leaves to others (SCMP_ACT_NOTIFY), in a thread.
         :raises SpecError, UnsupportedError, BundleError, SetupError, HookError, ExistsError: nothing is left then.
         """
         loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-        request = Request(id, loaded, cgroup_manager, new_keyring=new_keyring)
+        request = Request(id, loaded, cgroup_manager, new_keyring=new_keyring, answers=_answers(on_syscall))
         return cls._create(request, StateStore(root), stdin, stdout, stderr, die_with_parent)
 
     @classmethod
@@ -111,6 +115,7 @@ class Container:
             record, process = create(store, request, streams)
         container = cls(store, request.container_id, record, process)
         container._spec = request.bundle.spec
+        container._answers = request.answers
         if die_with_parent:
             with container._deleted_on_error():
                 container._lifeline = _watch(process.fileno())
@@ -191,7 +196,7 @@ class Container:
                 self._check("start", directory, record)
                 raise StateError(self.id, Status.RUNNING, "start", TABLE["start"][Status.RUNNING])
             try:
-                start(connection, directory, record, self.spec)
+                start(connection, directory, record, self.spec, self._answers)
             except (OCIError, OSError) as error:
                 if not isinstance(error, StateError):
                     self._destroy(directory, record)
@@ -288,6 +293,8 @@ class Container:
                 self.process.poll()
         directory.remove()
         self._close_lifeline()
+        if self._answers is not None:
+            self._answers.join()
         if spec is None or spec.hooks is None or record is None:
             return
         for index, hook in enumerate(spec.hooks.poststop):
@@ -357,7 +364,7 @@ class Container:
         )
         with opened(stdin, stdout, stderr) as streams:
             paths = {"": cgroup} if isinstance(cgroup, str) else cgroup
-            return Execution(self.spec, program, record, streams, self._plans, paths).run()
+            return Execution(self.spec, program, record, streams, self._plans, paths, self._answers).run()
 
     def processes(self) -> tuple[int, ...]:
         """Host pids of everything in the container, by its cgroup; of init alone where it has none."""
@@ -445,6 +452,14 @@ def _kill_init(record: Record, seconds: float) -> bool:
         return True
     finally:
         os.close(pidfd)
+
+
+def _answers(handler: Handler | None) -> Answers | None:
+    if handler is None:
+        return None
+    from ocirt.answers import Answers
+
+    return Answers(handler)
 
 
 def _watch(init: int) -> int:

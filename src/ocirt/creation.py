@@ -182,7 +182,7 @@ class Creation:
                     return
                 case ListenerOpened(number):
                     state = describe(self.record._replace(pid=launched.pid), Status.CREATING)
-                    notify.hand_over(self.document, launched.pidfd, number, launched.pid, state)
+                    notify.hand_over(self.document, self.request.answers, launched.pidfd, number, launched.pid, state)
             launched.reached = type(event).__name__ if not isinstance(event, SyncRequested) else event.purpose.name
             launched.go()
         raise launched.died()
@@ -241,6 +241,7 @@ def create(store: StateStore, request: Request, streams: Streams) -> tuple[Recor
     check_id(request.container_id)
     if problems := request.bundle.spec.check():
         raise SpecError(problems, str(request.bundle.path / "config.json"))
+    notify.check(request.bundle.spec, request.answers)
     prepared = prepare(store, request, streams.ours)
     linux = request.bundle.spec.linux
     group = rdt.survey(linux.intel_rdt, request.container_id) if linux and linux.intel_rdt else None

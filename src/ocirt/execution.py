@@ -6,7 +6,7 @@ import contextlib
 import os
 import resource
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
@@ -28,6 +28,9 @@ from ocirt.spec import Process as ProcessSpec
 from ocirt.state import Record, Status, open_init
 from ocirt.streams import Streams
 from ocirt.wire import ListenerOpened, SyncRequested, TerminalOpened
+
+if TYPE_CHECKING:
+    from ocirt.answers import Answers
 
 Plans = dict[tuple[ProcessSpec, int], Prepared]
 """By program and by which of its streams are ours."""
@@ -87,6 +90,7 @@ class Execution:
     plans: Plans
     below: Mapping[str, str] | None = None
     """Where in the container's cgroups it goes (``cgroups.below``)."""
+    answers: Answers | None = None
     terminal: Terminal | None = None
     cgroup: Cgroup = field(init=False)
 
@@ -177,7 +181,7 @@ class Execution:
                     launched.go()
                 case ListenerOpened(number):
                     state = describe_state(self.record, Status.RUNNING)
-                    notify.hand_over(self.document, launched.pidfd, number, launched.pid, state)
+                    notify.hand_over(self.document, self.answers, launched.pidfd, number, launched.pid, state)
                     launched.go()
 
     def _place(self, pid: int) -> None:

@@ -7,12 +7,15 @@ import json
 import os
 import socket
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ocirt.errors import SetupError
+from ocirt.errors import SetupError, UnsupportedError
 from ocirt.launch import take_descriptor
-from ocirt.seccomp import profile_of
+from ocirt.seccomp import notifies, profile_of
 from ocirt.spec import Seccomp, Spec
+
+if TYPE_CHECKING:
+    from ocirt.answers import Answers
 
 FD_NAME: Final = "seccompFd"
 """What the specification calls it (config-linux.md, The Container Process State)."""
@@ -21,16 +24,30 @@ CONNECT_SECONDS: Final = 10.0
 """An agent that accepts no connection does not hold up the container for ever."""
 
 OPERATION: Final = "InstallSeccomp"
+ORIGIN: Final = "linux.seccomp.listenerPath"
 
 
-def hand_over(document: Spec, pidfd: int, number: int, pid: int, state: Mapping[str, object]) -> None:
-    """Take the listener out of a process that has just installed its filter, and give it to the agent.
+def check(document: Spec, answers: Answers | None) -> None:
+    """:raises UnsupportedError: system calls are left to somebody, and there is nobody."""
+    profile = profile_of(document.linux)
+    if profile is not None and notifies(profile) and not profile.listener_path and answers is None:
+        raise UnsupportedError(ORIGIN, "SCMP_ACT_NOTIFY needs an agent there, or on_syscall= in the program that asks")
 
-    :raises SetupError: that cannot be done; nobody would answer then.
+
+def hand_over(
+    document: Spec, answers: Answers | None, pidfd: int, number: int, pid: int, state: Mapping[str, object]
+) -> None:
+    """Take the listener out of a process that has just installed its filter, and give it to who answers.
+
+    :raises SetupError, UnsupportedError: that cannot be done; nobody would answer then.
     """
+    check(document, answers)
     profile = profile_of(document.linux)
     assert profile is not None  # there is a filter
     listener = take_listener(pidfd, number)
+    if answers is not None:
+        answers.give(listener, profile)
+        return
     try:
         send_listener(profile, listener, pid, state)
     finally:
@@ -70,7 +87,7 @@ def send_listener(profile: Seccomp, listener: int, pid: int, state: Mapping[str,
             agent.sendall(message[sent:])  # the descriptor goes with the first part alone
         except OSError as error:
             hint = "nobody takes the container's notifications: is the agent running?"
-            raise SetupError("linux.seccomp.listenerPath", OPERATION, call, error.errno or 0, path, hint) from error
+            raise SetupError(ORIGIN, OPERATION, call, error.errno or 0, path, hint) from error
 
 
 def _connect(agent: socket.socket, path: str) -> None:

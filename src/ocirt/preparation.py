@@ -21,6 +21,7 @@ from ocirt.spec import Linux
 from ocirt.state import SCRATCH, StateStore
 
 if TYPE_CHECKING:
+    from ocirt.answers import Answers
     from ocirt.cgroups.layout import Here
 
 CgroupManager = Literal["cgroupfs", "disabled"]
@@ -37,6 +38,8 @@ class Request:
     shown: tuple[str, ...] = ()
     """With that layer, only these names at the top of the rootfs."""
     new_keyring: bool = True
+    answers: Answers | None = None
+    """To the system calls that the profile leaves to others."""
 
 
 @frozen(eq=False)

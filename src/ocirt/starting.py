@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import socket
+from typing import TYPE_CHECKING
 
 from ocirt import hooks, notify
 from ocirt.creation import describe
@@ -17,6 +18,9 @@ from ocirt.seccomp import notifies, profile_of, program_of
 from ocirt.spec import Spec
 from ocirt.state import Record, StateDirectory, Status, open_init
 from ocirt.wire import GO, Event, Failed, ListenerOpened, Started
+
+if TYPE_CHECKING:
+    from ocirt.answers import Answers
 
 
 def _await_end(connection: socket.socket) -> None:
@@ -32,14 +36,14 @@ def _listens(document: Spec) -> bool:
     return profile is not None and notifies(profile)
 
 
-def _last_words(connection: socket.socket, record: Record, document: Spec) -> Event | None:
+def _last_words(connection: socket.socket, record: Record, document: Spec, answers: Answers | None) -> Event | None:
     """What went wrong, if anything did; where there is a listener, it is passed on first."""
     while isinstance(event := receive(connection), ListenerOpened):
         pidfd = open_init(record)
         if pidfd is None:
             continue
         try:
-            notify.hand_over(document, pidfd, event.number, record.pid, describe(record, Status.CREATED))
+            notify.hand_over(document, answers, pidfd, event.number, record.pid, describe(record, Status.CREATED))
         finally:
             os.close(pidfd)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -47,7 +51,9 @@ def _last_words(connection: socket.socket, record: Record, document: Spec) -> Ev
     return event
 
 
-def start(connection: socket.socket, directory: StateDirectory, record: Record, document: Spec) -> None:
+def start(
+    connection: socket.socket, directory: StateDirectory, record: Record, document: Spec, answers: Answers | None = None
+) -> None:
     """Say go, and hear how it went: init's silence is its execve.
 
     :raises StateError: somebody else was quicker, or there is no process to run.
@@ -63,7 +69,7 @@ def start(connection: socket.socket, directory: StateDirectory, record: Record, 
         heard = receive(connection)
         if not isinstance(heard, Started):
             raise StateError(record.id, Status.STOPPED, "start", "cannot start a container that has stopped")
-        problem = _last_words(connection, record, document)
+        problem = _last_words(connection, record, document, answers)
     directory.forget_start()
     if isinstance(problem, Failed):
         site = Site(record.id, record.bundle, record.rootfs, filter=program_of(document))

@@ -18,8 +18,10 @@ HEADER: Final = struct.Struct("=8I")
 OPERATION: Final = struct.Struct("=6I")
 EVENT: Final = struct.Struct(f"=IIIIii{lib.WIRE_CALL_SIZE}s{lib.WIRE_DETAIL_SIZE}s")
 COMMITTED: Final = lib.WIRE_COMMITTED
-GO: Final = bytes((lib.WIRE_GO,))
 """The SO_PRIORITY of a start socket, once its container is recorded."""
+
+GO: Final = bytes((lib.WIRE_GO,))
+"""What init hears once the host has done what it asked for."""
 
 SHORT_EVENT: Final = struct.Struct("=IIIIii")
 """One that is no failure."""

@@ -9,6 +9,7 @@ from subprocess import DEVNULL, PIPE, STDOUT
 import pytest
 
 from ocirt import SetupError
+from ocirt.seccomp import library
 from ocirt.spec import Seccomp, Spec, Syscall
 from tests.lifecycle.test_seccomp import MKDIR, PRIVILEGED, under
 from tests.seccomp.agent import Agent
@@ -88,7 +89,8 @@ def test_an_agent_may_be_asked_about_what_is_left_of_create(lab: Lab, tmp_path: 
     names = ("setresuid", "capset", "sendmsg", "recvfrom", "read", "poll", "execve", "close_range", "openat2")
     with Agent(tmp_path / "agent", error=0) as agent:
         assert lab.output(under(asking(agent.path, *names), "echo done", unprivileged=False)) == "done\n"
-    assert len(agent.calls) > len(names)
+    wanted = {library.system_call(name) for name in ("setresuid", "capset", "close_range", "execve")}
+    assert wanted <= set(agent.calls)
 
 
 def test_a_container_with_an_agent_can_be_started_by_another_process(lab: Lab, tmp_path: Path) -> None:

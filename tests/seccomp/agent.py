@@ -31,7 +31,6 @@ class Agent:
         self.path = path
         self.states: list[Mapping[str, object]] = []
         self.calls: list[int] = []
-        self.calls_of: list[int] = []
         self._error = error
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listeners: list[int] = []
@@ -57,11 +56,11 @@ class Agent:
 
     def _serve(self) -> None:
         while True:
-            ready, _, _ = select.select([self._end, self._socket, *self._listeners], [], [])
+            ready, _, _ = select.select([self._end, self._socket.fileno(), *self._listeners], [], [])
             if self._end in ready:
                 return
             for fd in ready:
-                if fd is self._socket:
+                if fd == self._socket.fileno():
                     self._accept()
                 else:
                     self._answer(fd)
@@ -84,9 +83,8 @@ class Agent:
             self._listeners.remove(listener)
             os.close(listener)
             return
-        cookie, pid, _, number, *_ = NOTIFICATION.unpack(notification)
+        cookie, _, _, number, *_ = NOTIFICATION.unpack(notification)
         self.calls.append(number)
-        self.calls_of.append(pid)
         answer = ANSWER.pack(cookie, 0, -self._error, 0 if self._error else CONTINUE)
         with contextlib.suppress(FileNotFoundError):
             fcntl.ioctl(listener, SEND, answer)

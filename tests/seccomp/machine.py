@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ocirt.seccomp.bpf import INSTRUCTION
 
@@ -11,7 +11,7 @@ DATA = struct.Struct("=iIQ6Q")
 """struct seccomp_data: number, architecture, instruction pointer, arguments."""
 
 LOAD, JUMP_BY, AND, RETURN = 0x20, 0x05, 0x54, 0x06
-JUMPS = {
+JUMPS: Mapping[int, Callable[[int, int], bool]] = {
     0x15: lambda a, k: a == k,
     0x25: lambda a, k: a > k,
     0x35: lambda a, k: a >= k,

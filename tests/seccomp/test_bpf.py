@@ -29,7 +29,9 @@ def test_other_architectures_are_left_alone(highest: int, number: int) -> None:
 
 
 @given(st.integers(0, 500), st.integers(0, 500), st.integers(0, 1000), st.booleans())
-def test_x32_is_another_architecture_of_the_same_name(highest: int, highest_x32: int, number: int, is_x32: bool) -> None:
+def test_x32_is_another_architecture_of_the_same_name(
+    highest: int, highest_x32: int, number: int, is_x32: bool
+) -> None:
     program = bpf.refuse_above(bpf.X86_64, highest) + bpf.refuse_above(bpf.X32, bpf.X32_BIT | highest_x32) + REST
     wanted = highest_x32 if is_x32 else highest
     result = run(program, bpf.X86_64, number | (bpf.X32_BIT if is_x32 else 0))

@@ -6,7 +6,7 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,7 +32,7 @@ NUMBERS = {"read": 0, "ioctl": 16, "mkdir": 83, "setns": 308, "clone3": 435}
 
 WIDE = (0, 1, 2, 0xFFFFFFFF, 2**32, 2**32 + 1, 2**63, 2**64 - 1)
 
-HOLDS = {
+HOLDS: Mapping[str, Callable[[int, int, int | None], bool]] = {
     "SCMP_CMP_NE": lambda given, value, _: given != value,
     "SCMP_CMP_LT": lambda given, value, _: given < value,
     "SCMP_CMP_LE": lambda given, value, _: given <= value,

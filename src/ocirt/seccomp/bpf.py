@@ -30,6 +30,11 @@ X32_BIT: Final = 0x40000000
 UNKNOWN: Final = ACTIONS["SCMP_ACT_ERRNO"] | errno.ENOSYS
 
 
+def kernels_name(architecture: int) -> int:
+    """What struct seccomp_data has for an architecture of libseccomp's: AUDIT_ARCH_* of linux/audit.h."""
+    return X86_64 if architecture == X32 else architecture
+
+
 def refuse_above(architecture: int, highest: int) -> bytes:
     """ENOSYS for every system call of this architecture with a greater number; others are left to what follows."""
     return b"".join(INSTRUCTION.pack(*instruction) for instruction in _refuse_above(architecture, highest))
@@ -38,7 +43,7 @@ def refuse_above(architecture: int, highest: int) -> bytes:
 def _refuse_above(architecture: int, highest: int) -> Iterator[tuple[int, int, int, int]]:
     bounded = architecture == X86_64  # from X32_BIT on it is the other one
     yield LOAD, 0, 0, ARCHITECTURE_AT
-    yield EQUAL, 0, 4 if bounded else 3, X86_64 if architecture == X32 else architecture
+    yield EQUAL, 0, 4 if bounded else 3, kernels_name(architecture)
     yield LOAD, 0, 0, NUMBER_AT
     if bounded:
         yield AT_LEAST, 2, 0, X32_BIT

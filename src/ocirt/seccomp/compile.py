@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import functools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ocirt.errors import UnsupportedError
-from ocirt.seccomp import bpf, verdict
+from ocirt.seccomp import NOTIFY, bpf, verdict
 from ocirt.seccomp.library import (
     ABSENT,
     OPERATORS,
@@ -126,3 +126,10 @@ def _head(profile: Seccomp, default: int, tokens: list[int]) -> bytes:
     names = {name for rule in profile.syscalls for name in rule.names}
     highest = {token: max((system_call_of(token, name) for name in names), default=ABSENT) for token in tokens}
     return b"".join(bpf.refuse_above(token, number) for token, number in highest.items() if number >= 0)
+
+
+def asked(profile: Seccomp) -> Mapping[tuple[int, int], str]:
+    """The names of the calls that are left to others, by the kernel's name of the architecture and by number."""
+    names = {name for rule in profile.syscalls if rule.action == NOTIFY for name in rule.names}
+    tokens = [token for _, token in _architectures(profile)]
+    return {(bpf.kernels_name(token), system_call_of(token, name)): name for token in tokens for name in names}
