@@ -11,7 +11,7 @@ TEST_PACKAGES  = busybox-static crun debootstrap runc uidmap
 BENCH_PACKAGES = bubblewrap crun runc
 SOURCES = build_ffi.py $(wildcard src/ocirt/_native/*.[ch])
 
-.PHONY: help demo test test-others check format bench venv clean
+.PHONY: help demo test fuzz test-others check format bench venv clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -23,6 +23,9 @@ demo: venv  ## run containers and show what came out
 test: venv  ## run all tests; ARGS="-k name" chooses some
 	@$(call debian,$(TEST_PACKAGES))
 	$(PYTEST)
+
+fuzz: venv  ## change valid configurations 100,000 times; ARGS="COUNT SEED" repeats a run
+	$(VENV)/bin/python -m tests.mutations $(ARGS)
 
 # The machine's other Pythons, on their paths or kept by pyenv, with the tests that are soon over.
 test-others:  ## the fast tests on every other Python found here

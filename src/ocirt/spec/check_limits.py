@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from ocirt.errors import Problem
-from ocirt.spec.base import member
+from ocirt.spec.base import member, relation
 from ocirt.spec.check_process import cpu_list
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def _memory(value: Memory, at: str) -> Iterator[Problem]:
     if value.swappiness is not None and 100 < value.swappiness < UNSET:
         yield Problem(f"{at}.swappiness", value.swappiness, "must be within 0 and 100")
     if value.swap is not None and value.swap > 0 and value.limit is not None and value.swap < value.limit:
-        yield Problem(f"{at}.swap", value.swap, "is below the limit: memory+swap limit should be >= memory limit")
+        rule = "is below the limit: memory+swap limit should be >= memory limit"
+        yield Problem(relation(f"{at}.swap", f"{at}.limit"), value.swap, rule)
 
 
 def _cpu(value: CPU, at: str) -> Iterator[Problem]:

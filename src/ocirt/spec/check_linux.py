@@ -79,16 +79,16 @@ def _absolute(paths: Sequence[str], at: str) -> Iterator[Problem]:
 
 
 def _namespaces(values: Sequence[Namespace]) -> Iterator[Problem]:
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for index, namespace in enumerate(values):
         at = f"linux.namespaces[{index}]"
         yield from _name(namespace.type, NAMESPACES, f"{at}.type", "a namespace")
         if namespace.type in seen:
             rule = f'is listed twice: malformed spec file: duplicated ns "{namespace.type}"'
-            yield Problem(f"{at}.type", namespace.type, rule)
+            yield Problem(relation(f"{at}.type", seen[namespace.type]), namespace.type, rule)
         if namespace.path is not None and not namespace.path.startswith("/"):
             yield Problem(f"{at}.path", namespace.path, "must be an absolute path")
-        seen.add(namespace.type)
+        seen.setdefault(namespace.type, f"{at}.type")
 
 
 def _time_offsets(values: Mapping[str, TimeOffset]) -> Iterator[Problem]:
@@ -171,7 +171,8 @@ def _memory_policy(value: MemoryPolicy) -> Iterator[Problem]:
             rule = f"is refused: memory policy mode {value.mode} requires no nodes"
             yield Problem(relation(f"{at}.nodes", f"{at}.mode"), value.nodes, rule)
     elif value.mode in ("MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE", "MPOL_PREFERRED_MANY"):
-        yield Problem(f"{at}.nodes", value.nodes, f"memory policy mode {value.mode} requires at least one node")
+        rule = f"memory policy mode {value.mode} requires at least one node"
+        yield Problem(relation(f"{at}.nodes", f"{at}.mode"), value.nodes, rule)
 
 
 def _sysctl(values: Mapping[str, str]) -> Iterator[Problem]:
@@ -203,11 +204,13 @@ def _seccomp(value: Seccomp) -> Iterator[Problem]:
     if value.default_action == "SCMP_ACT_NOTIFY":
         rule = "is refused: SCMP_ACT_NOTIFY cannot be used as default action"
         yield Problem(f"{at}.defaultAction", value.default_action, rule)
-    yield from _errno(value.default_action, value.default_errno_ret, f"{at}.defaultErrnoRet")
+    number = relation(f"{at}.defaultErrnoRet", f"{at}.defaultAction")
+    yield from _errno(value.default_action, value.default_errno_ret, number)
     yield from _names(value.architectures, SECCOMP_ARCHITECTURES, f"{at}.architectures", "a seccomp architecture")
     yield from _names(value.flags or (), SECCOMP_FLAGS, f"{at}.flags", "a seccomp flag")
     if value.listener_metadata is not None and value.listener_path is None:
-        yield Problem(f"{at}.listenerMetadata", value.listener_metadata, "must not be set without listenerPath")
+        where = relation(f"{at}.listenerMetadata", f"{at}.listenerPath")
+        yield Problem(where, value.listener_metadata, "must not be set without listenerPath")
     for index, syscall in enumerate(value.syscalls):
         yield from _syscall(syscall, f"{at}.syscalls[{index}]")
 
@@ -219,8 +222,8 @@ def _syscall(value: Syscall, at: str) -> Iterator[Problem]:
     if value.action == "SCMP_ACT_NOTIFY" and "write" in value.names:
         place = value.names.index("write")
         rule = "is refused: SCMP_ACT_NOTIFY cannot be used for the write syscall"
-        yield Problem(f"{at}.names[{place}]", "write", rule)
-    yield from _errno(value.action, value.errno_ret, f"{at}.errnoRet")
+        yield Problem(relation(f"{at}.names[{place}]", f"{at}.action"), "write", rule)
+    yield from _errno(value.action, value.errno_ret, relation(f"{at}.errnoRet", f"{at}.action"))
     for index, arg in enumerate(value.args):
         if arg.index > 5:
             yield Problem(f"{at}.args[{index}].index", arg.index, "must be at most 5: system calls have six arguments")

@@ -29,7 +29,8 @@ def mount(value: Mount, at: str) -> Iterator[Problem]:
     if not value.destination:
         yield Problem(f"{at}.destination", value.destination, "must not be empty")
     if options.bind and not options.remount and not value.source:
-        yield Problem(f"{at}.source", value.source, "is required: a bind mount needs something to bind")
+        where = relation(f"{at}.source", f"{at}.options")
+        yield Problem(where, value.source, "is required: a bind mount needs something to bind")
     elif not options.bind and not options.remount:
         yield from _type(value, at)
     if options.tmpcopyup and (options.bind or value.type != "tmpfs"):
@@ -39,14 +40,15 @@ def mount(value: Mount, at: str) -> Iterator[Problem]:
     if not options.bind or options.remount:
         yield from _for_binds(value, at)
     for index, option in enumerate(value.options):
-        yield from _option(option, options.bind, f"{at}.options[{index}]")
+        yield from _option(option, _bind(value) if options.bind else None, at, index)
     yield from _mappings_of(value, at)
 
 
 def _for_binds(value: Mount, at: str) -> Iterator[Problem]:
     for index, option in enumerate(value.options):
         if option in ("src-nofollow", "dest-nofollow", "copy-symlink"):
-            yield Problem(f"{at}.options[{index}]", option, "is for bind mounts alone")
+            where = relation(f"{at}.options[{index}]", f"{at}.options")
+            yield Problem(where, option, "is for bind mounts alone")
 
 
 def _type(value: Mount, at: str) -> Iterator[Problem]:
@@ -58,14 +60,20 @@ def _type(value: Mount, at: str) -> Iterator[Problem]:
         yield Problem(relation(f"{at}.type", f"{at}.options"), value.type, rule)
 
 
-def _option(option: str, bind: bool, at: str) -> Iterator[Problem]:
+def _bind(value: Mount) -> int:
+    """Which option makes it a bind mount."""
+    return next(index for index, option in enumerate(value.options) if option in ("bind", "rbind"))
+
+
+def _option(option: str, bind: int | None, mount: str, index: int) -> Iterator[Problem]:
     """A bind mount has no filesystem of its own; elsewhere, whatever we do not know is for the filesystem to judge."""
     if option in KNOWN:
         return
-    if bind:
+    at = f"{mount}.options[{index}]"
+    if bind is not None:
         question = "" if "=" in option else did_you_mean(option, KNOWN)
         rule = f"is unknown, and bind mounts cannot have any filesystem-specific options applied{question}"
-        yield Problem(at, option, rule)
+        yield Problem(relation(at, f"{mount}.options[{bind}]"), option, rule)
     elif meant := _misspelt(option):
         yield Problem(at, option, f"is not a mount option; did you mean {meant}?")
 
@@ -82,8 +90,9 @@ def _mappings_of(value: Mount, at: str) -> Iterator[Problem]:
     yield from id_mappings(value.uid_mappings, f"{at}.uidMappings")
     yield from id_mappings(value.gid_mappings, f"{at}.gidMappings")
     if bool(value.uid_mappings) != bool(value.gid_mappings):
-        lacking = "gidMappings" if value.uid_mappings else "uidMappings"
-        yield Problem(f"{at}.{lacking}", None, "id-mapped mounts must have both uid and gid mappings specified")
+        lacking, other = ("gid", "uid") if value.uid_mappings else ("uid", "gid")
+        where = relation(f"{at}.{lacking}Mappings", f"{at}.{other}Mappings")
+        yield Problem(where, None, "id-mapped mounts must have both uid and gid mappings specified")
 
 
 def id_mappings(values: Sequence[IDMapping], at: str) -> Iterator[Problem]:

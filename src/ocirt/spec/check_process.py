@@ -75,20 +75,20 @@ def _user(value: User, at: str) -> Iterator[Problem]:
 
 
 def _rlimits(values: Sequence[Rlimit], at: str) -> Iterator[Problem]:
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for index, limit in enumerate(values):
         if limit.type not in RLIMITS:
             rule = f"is no resource: wrong rlimit value: {limit.type}{did_you_mean(limit.type, RLIMITS)}"
             yield Problem(f"{at}[{index}].type", limit.type, rule)
         elif limit.type in seen:
-            yield Problem(f"{at}[{index}].type", limit.type, "is listed twice")
+            yield Problem(relation(f"{at}[{index}].type", seen[limit.type]), limit.type, "is listed twice")
         if limit.soft > limit.hard:
             yield Problem(
                 relation(f"{at}[{index}].soft", f"{at}[{index}].hard"),
                 limit.soft,
                 f"is above the hard limit, {limit.hard}",
             )
-        seen.add(limit.type)
+        seen.setdefault(limit.type, f"{at}[{index}].type")
 
 
 def _capabilities(value: Capabilities, at: str) -> Iterator[Problem]:
@@ -115,7 +115,8 @@ def _console(value: Process, at: str) -> Iterator[Problem]:
         return
     for member, number in (("height", value.console_size.height), ("width", value.console_size.width)):
         if number > 65535:
-            yield Problem(join(at, f"consoleSize.{member}"), number, "is more than a terminal can have, 65535")
+            where = relation(join(at, f"consoleSize.{member}"), join(at, "terminal"))
+            yield Problem(where, number, "is more than a terminal can have, 65535")
 
 
 def _scheduler(value: Scheduler, at: str) -> Iterator[Problem]:
