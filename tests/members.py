@@ -276,16 +276,26 @@ def documents_with(path: str) -> Iterator[Object]:
     if root is None:
         yield from _documents_with_object(path)
         return
-    for value in VALUES[root]:
-        if not _has(value, inner := _parts(path[len(root) :].lstrip("."))):
-            continue
+    inner = _parts(path[len(root) :].lstrip("."))
+    values = [value for value in VALUES[root] if _has(value, inner)]
+    pruned = [*_documents_of(root, [_pruned(value, inner) for value in values])]
+    yield from pruned or _documents_of(root, values)
+
+
+NEEDS: Final[Mapping[str, tuple[str, JSON]]] = {"process.consoleSize": ("process.terminal", True)}
+"""What a member has no meaning without."""
+
+
+def _documents_of(path: str, values: list[JSON]) -> Iterator[Object]:
+    """The valid ones of those with one of these values, without a user namespace and with one."""
+    for value in values:
         for base in (PLAIN, MAPPED):
-            for candidate in (_pruned(value, inner), value):
-                document = copied(base)
-                put(document, root, candidate)
-                if _is_valid(document):
-                    yield document
-                    break
+            document = copied(base)
+            if path in NEEDS:
+                put(document, *NEEDS[path])
+            put(document, path, value)
+            if _is_valid(document):
+                yield document
 
 
 def _documents_with_object(path: str) -> Iterator[Object]:
@@ -346,3 +356,54 @@ def _pruned(value: JSON, parts: tuple[str, ...]) -> JSON:
     assert isinstance(value, dict)
     kept = {name: inner for name, inner in value.items() if name in REQUIRED}
     return {**kept, parts[0]: _pruned(value[parts[0]], parts[1:])}
+
+
+def changed_or_left_out(document: Object, path: str) -> Iterator[Object]:
+    """The configuration without its member at ``path``, or, where that is wrong, with other values of it."""
+    without = copied(document)
+    place, name = _place_of(without, path)
+    value = place.pop(name)
+    if _is_valid(without):
+        yield without
+        return
+    others = [_value_at(other, path) for other in documents_with(path)]
+    for other in (*others, *_neighbours(value)):
+        changed = copied(document)
+        _place_of(changed, path)[0][name] = other
+        if other != value and _is_valid(changed):
+            yield changed
+
+
+def _neighbours(value: JSON) -> list[JSON]:
+    """Values of the same type that may be as good."""
+    match value:
+        case bool():
+            return [not value]
+        case int():
+            return [value + 1, value - 1]
+        case str():
+            return [f"{value}x"]
+        case list():
+            return [value[:1], value[1:]]
+        case _:
+            return []
+
+
+def _place_of(document: JSON, path: str) -> tuple[Object, str]:
+    """The first object that has such a member, and its name."""
+    *outer, name = _parts(path)
+    place = document
+    for index, part in enumerate(outer):
+        rest = (*outer[index + 1 :], name)
+        if part == "*":
+            place = next(inner for inner in _inner(place) if _has(inner, rest))
+        else:
+            assert isinstance(place, dict)
+            place = place[part]
+    assert isinstance(place, dict)
+    return place, name
+
+
+def _value_at(document: Object, path: str) -> JSON:
+    place, name = _place_of(document, path)
+    return place[name]

@@ -40,6 +40,7 @@ def test_the_top_of_a_version_2_mount_has_nothing_beside_it() -> None:
     assert paths(machines.machine(machines.V2_MOUNTS, "0::/\n"), None) == ["/sys/fs/cgroup/demo"]
 
 
+@pytest.mark.covers("linux.cgroupsPath")
 def test_an_absolute_path_begins_at_the_mount() -> None:
     assert paths(machines.V2, "/pods/a") == ["/sys/fs/cgroup/pods/a"]
     assert paths(machines.NESTED, "/pods/a") == [
@@ -49,6 +50,7 @@ def test_an_absolute_path_begins_at_the_mount() -> None:
     ]
 
 
+@pytest.mark.covers("linux.cgroupsPath")
 def test_a_relative_path_begins_at_our_own() -> None:
     assert paths(machines.NESTED, "pods/a") == [
         "/sys/fs/cgroup/memory/pods/a",
@@ -72,6 +74,7 @@ def test_a_systemd_path_is_just_a_path_for_files() -> None:
     assert paths(machines.V2, "system.slice:ocirt:demo") == ["/sys/fs/cgroup/system.slice/system.slice:ocirt:demo"]
 
 
+@pytest.mark.covers("linux.cgroupsPath")
 @pytest.mark.parametrize("path", ["/", ".", "..", "/..", "a/..", "/./", "a\nb", "a\0b", "\ud800"])
 def test_a_path_that_names_no_cgroup_is_refused_by_its_field(path: str) -> None:
     with pytest.raises(SpecError) as caught:

@@ -45,6 +45,7 @@ def test_no_rules_deny_as_well() -> None:
     assert device_writes([]) == (DeviceWrite(DENY, ("a",), ORIGIN), DeviceWrite(ALLOW, DEFAULTS, ORIGIN))
 
 
+@pytest.mark.covers("linux.resources.devices.**")
 def test_rules_keep_their_order_and_come_before_the_defaults() -> None:
     writes = device_writes([DENY_ALL, char(10, 229, "rw"), char(4, None, "r"), char(10, 229, "w", allow=False)])
     assert [(write.file, write.rules) for write in writes] == [

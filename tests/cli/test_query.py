@@ -48,6 +48,7 @@ def test_ps_hands_its_options_on_and_needs_the_pids(commands: Commands) -> None:
     assert "couldn't find PID field in ps output" in commands.tried("ps", commands.id, "-eo", "comm").stderr
 
 
+@pytest.mark.covers("annotations")
 def test_annotations_are_part_of_the_state_where_there_are_some(commands: Commands) -> None:
     commands.configure(["true"], annotations={"org.example.key": "value"})
     commands.detached("create", commands.id)

@@ -50,6 +50,7 @@ def writable(lab: Lab) -> Root:
     return document("true").root.evolve(path=str(lab.rootfs), readonly=False)
 
 
+@pytest.mark.covers("annotations")
 def test_the_state_is_what_the_specification_lists(lab: Lab) -> None:
     with lab.create(SLEEP.evolve(annotations={"org.example": "yes"})) as container:
         state = dict(container.state())
@@ -126,6 +127,7 @@ def test_start_is_for_created_containers_only(lab: Lab) -> None:
             container.start()
 
 
+@pytest.mark.covers("process")
 def test_a_container_without_a_process_can_be_created_and_not_started(lab: Lab) -> None:
     with lab.create(SLEEP.evolve(process=None)) as container:
         with pytest.raises(StateError, match="process property must not be empty"):

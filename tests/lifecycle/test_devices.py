@@ -55,6 +55,7 @@ def test_there_is_nothing_else_in_dev(lab: Lab) -> None:
     )
 
 
+@pytest.mark.covers("linux.devices.**")
 def test_listed_devices_are_made_with_type_mode_and_owner(lab: Lab) -> None:
     devices = (
         Device("c", "/dev/char", 1, 3, 0o640, 7, 8),
@@ -86,6 +87,7 @@ def test_a_node_that_is_there_already_and_is_that_device_is_kept(own_lab: Lab) -
     assert own_lab.output(spec) == "600\n"
 
 
+@pytest.mark.covers("linux.devices[].path")
 @pytest.mark.parametrize("found", ["file", "another device", "symlink to the device"])
 def test_something_else_at_the_path_of_a_device_is_an_error(own_lab: Lab, found: str) -> None:
     path = own_lab.rootfs / "tmp/device"
@@ -101,6 +103,7 @@ def test_something_else_at_the_path_of_a_device_is_an_error(own_lab: Lab, found:
     assert own_lab.remains() == []
 
 
+@pytest.mark.covers("linux.devices")
 def test_in_a_user_namespace_devices_are_the_hosts_by_bind_mount(lab: Lab) -> None:
     mappings = (IDMapping(0, 200000, 65536),)
     types = ("pid", "network", "ipc", "uts", "mount", "user")
@@ -158,6 +161,7 @@ def test_a_bind_mount_on_dev_is_left_as_it_is(lab: Lab) -> None:
     assert os.listdir(directory) == ["mine"]
 
 
+@pytest.mark.covers("linux.resources", "linux.resources.devices", "linux.resources.devices[].allow")
 def test_the_default_rules_let_nobody_use_another_device(lab: Lab) -> None:
     """The device list of runc's default configuration: all denied but the defaults, and mknod(2)."""
     may = ("CAP_MKNOD",)
@@ -171,6 +175,7 @@ def test_the_default_rules_let_nobody_use_another_device(lab: Lab) -> None:
     assert lab.output(spec) == "sh: can't open /tmp/loops: Operation not permitted\n"
 
 
+@pytest.mark.covers("linux.resources.devices.**")
 def test_devices_that_are_allowed_can_be_used(lab: Lab) -> None:
     devices = (Device("c", "/dev/loop-control", 10, 237),)
     spec = shell("exec 3< /dev/loop-control && echo opened")

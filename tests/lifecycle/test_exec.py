@@ -87,6 +87,7 @@ def test_variables_are_added_to_the_containers(container: Container) -> None:
     assert words["PATH"].endswith("/bin")
 
 
+@pytest.mark.covers("process.cwd", "process.user.**")
 def test_the_directory_the_user_and_the_umask_can_be_others(container: Container) -> None:
     assert said(container, "pwd", cwd="/etc") == "/etc\n"
     assert said(container, "sh", "-c", "id -u; id -G", user=1000) == "1000\n1000\n"
@@ -95,6 +96,7 @@ def test_the_directory_the_user_and_the_umask_can_be_others(container: Container
     assert said(container, "sh", "-c", "id -u; id -G; umask", user=who) == "1\n2 3\n0077\n"
 
 
+@pytest.mark.covers("process.capabilities")
 def test_capabilities_can_be_given_and_taken(container: Container) -> None:
     assert said(container, "grep", "CapEff", "/proc/self/status", capabilities=()).split()[1] == "0" * 16
     shown = said(container, "grep", "CapEff", "/proc/self/status", capabilities=("CAP_CHOWN", "CAP_SETUID"))
@@ -107,6 +109,7 @@ def test_by_default_its_privileges_are_the_containers(container: Container) -> N
     assert own == said(container, "sh", "-c", script, "1")
 
 
+@pytest.mark.covers("process")
 def test_a_whole_process_of_the_configurations_kind_can_be_given(container: Container) -> None:
     program = process("sh", "-c", "pwd; id -u; echo $X", cwd="/tmp", env=("PATH=/bin", "X=y"), user=User(uid=9, gid=9))
     with container.exec(program, stdin=DEVNULL, stdout=PIPE) as made:

@@ -28,6 +28,7 @@ def refused(lab: Lab, spec: Spec) -> OCIError:
     return error
 
 
+@pytest.mark.covers("ociVersion")
 def test_a_wrong_configuration_tells_every_problem(lab: Lab) -> None:
     """Before anything exists, with the path of each."""
     program = process("true", cwd="relative", rlimits=(Rlimit("RLIMIT_NONE", 1, 1),))
@@ -41,6 +42,7 @@ def test_a_missing_configuration(lab: Lab) -> None:
         Container.create(lab.new_id(), lab.directory, root=lab.root)
 
 
+@pytest.mark.covers("root.path")
 def test_a_missing_rootfs(lab: Lab) -> None:
     error = refused(lab, document("true").evolve(root=Root("/no/such/rootfs")))
     assert isinstance(error, BundleError)
@@ -67,6 +69,7 @@ def mounted(*mounts: Mount) -> Spec:
     return spec.evolve(mounts=(*spec.mounts, *mounts))
 
 
+@pytest.mark.covers("mounts[].source")
 def test_a_missing_source_of_a_bind_mount(lab: Lab) -> None:
     error = refused(lab, mounted(Mount("/tmp", None, "/no/such/source", ("bind",))))
     origin, _, number = setup_error(error)
@@ -92,22 +95,26 @@ def test_a_mount_point_below_a_readonly_source(lab: Lab) -> None:
     assert os.listdir(source) == []
 
 
+@pytest.mark.covers("mounts[].type")
 def test_an_unknown_filesystem(lab: Lab) -> None:
     error = refused(lab, mounted(Mount("/tmp", "nosuchfs", "x")))
     assert setup_error(error) == ("mounts[7]", "MountFilesystem", 19)
     assert "this kernel has no such filesystem" in str(error)
 
 
+@pytest.mark.covers("mounts[].options")
 def test_data_that_a_filesystem_refuses(lab: Lab) -> None:
     error = refused(lab, mounted(Mount("/tmp", "tmpfs", "tmpfs", ("size=lots",))))
     assert setup_error(error)[0].startswith("mounts[7]")
     assert "size=lots" in str(error)
 
 
+@pytest.mark.covers("mounts[].destination")
 def test_a_file_is_no_place_for_a_directory(lab: Lab) -> None:
     assert setup_error(refused(lab, mounted(Mount("/bin/busybox", None, "/etc", ("bind",)))))[0] == "mounts[7]"
 
 
+@pytest.mark.covers("hostname")
 def test_a_host_name_that_is_too_long(lab: Lab) -> None:
     error = refused(lab, document("true").evolve(hostname="x" * 65))
     assert "hostname" in str(error)
@@ -119,6 +126,7 @@ def test_a_sysctl_that_is_not_there(lab: Lab) -> None:
     assert "linux.sysctl" in str(error)
 
 
+@pytest.mark.covers("linux.sysctl")
 @pytest.mark.parametrize(
     "key", ["vm.oom_kill_allocating_task", "kernel.panic", "kernel/hostname", "user.max_user_namespaces"]
 )
@@ -140,6 +148,7 @@ def test_a_sysctl_of_the_hosts_network_by_its_path(lab: Lab) -> None:
     assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == before
 
 
+@pytest.mark.covers("linux.sysctl")
 def test_a_sysctl_of_the_hosts_network(lab: Lab) -> None:
     without = tuple(entry for entry in linux().namespaces if entry.type != "network")
     members = linux(namespaces=without, sysctl={"net.ipv4.ip_forward": "1"})
@@ -186,6 +195,7 @@ def test_a_state_root_that_cannot_be_made(lab: Lab) -> None:
     assert lab.remains() == []
 
 
+@pytest.mark.covers("linux")
 def test_no_linux_section_is_a_container_with_the_callers_namespaces(lab: Lab) -> None:
     spec = Spec(process=process("ls", "/"), root=Root("rootfs"), linux=None)
     assert lab.output(spec).split() == "bin dev etc proc root sys tmp".split()

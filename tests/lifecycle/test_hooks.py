@@ -51,6 +51,7 @@ def recorder(tmp_path: Path) -> Recorder:
     return Recorder(tmp_path)
 
 
+@pytest.mark.covers("hooks", "hooks.*", "hooks.*[].path")
 def test_each_kind_runs_at_its_point_with_the_state_on_standard_input(own_lab: Lab, recorder: Recorder) -> None:
     """What startContainer hooks write is not the program's output, so that one writes to the container's files."""
     inside = own_lab.rootfs / "tmp/hook"
@@ -81,6 +82,7 @@ def test_each_kind_runs_at_its_point_with_the_state_on_standard_input(own_lab: L
     }
 
 
+@pytest.mark.covers("hooks.*")
 @pytest.mark.parametrize("kind", HOST_KINDS)
 def test_hooks_of_a_kind_run_in_their_order(lab: Lab, recorder: Recorder, kind: str) -> None:
     hooks = Hooks().evolve(**{kind: tuple(recorder.hook(str(number)) for number in range(3))})
@@ -147,6 +149,7 @@ def test_they_run_with_a_user_namespace_as_well(lab: Lab, recorder: Recorder) ->
     assert recorder.names == ["prestart", "poststop"]
 
 
+@pytest.mark.covers("hooks.prestart[].env")
 def test_a_hook_without_an_environment_has_the_callers(
     lab: Lab, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,12 +159,14 @@ def test_a_hook_without_an_environment_has_the_callers(
     assert recorder.log.read_text() == "yes\n\n"
 
 
+@pytest.mark.covers("hooks.startContainer[].env")
 def test_a_start_container_hook_has_the_containers_environment(own_lab: Lab) -> None:
     hook = Hook("/bin/sh", ("sh", "-c", "echo $TERM $X >> /tmp/hook"))
     hooks = Hooks(start_container=(hook, hook.evolve(env=("X=own",))))
     assert own_lab.output(document("cat", "/tmp/hook").evolve(root=Root("rootfs"), hooks=hooks)) == "xterm\nown\n"
 
 
+@pytest.mark.covers("hooks.prestart[].args")
 def test_the_arguments_are_passed_as_they_are(lab: Lab, recorder: Recorder) -> None:
     hook = Hook("/bin/sh", ("other-name", "-c", f'echo "$0" "$1" >> {recorder.log}', "zero", "a  b"))
     lab.create(document("true").evolve(hooks=Hooks(prestart=(hook,)))).delete()
@@ -214,6 +219,7 @@ def test_a_failing_poststart_hook_ends_the_container(lab: Lab, recorder: Recorde
     assert lab.remains() == []
 
 
+@pytest.mark.covers("hooks.poststop")
 def test_a_failing_poststop_hook_is_no_error_and_the_others_run(lab: Lab, recorder: Recorder) -> None:
     hooks = Hooks(poststop=(Hook("/bin/false"), Hook("/no/such/program"), recorder.hook("last")))
     lab.create(document("true").evolve(hooks=hooks)).delete()
@@ -221,6 +227,13 @@ def test_a_failing_poststop_hook_is_no_error_and_the_others_run(lab: Lab, record
     assert lab.remains() == []
 
 
+@pytest.mark.covers(
+    "hooks.prestart[].timeout",
+    "hooks.createRuntime[].timeout",
+    "hooks.createContainer[].timeout",
+    "hooks.startContainer[].timeout",
+    "hooks.poststart[].timeout",
+)
 @pytest.mark.parametrize("kind", KINDS[:5])
 def test_a_hook_that_takes_too_long_is_killed(lab: Lab, kind: str) -> None:
     hooks = Hooks().evolve(**{kind: (Hook("/bin/sleep", ("sleep", "600"), timeout=1),)})
@@ -232,6 +245,7 @@ def test_a_hook_that_takes_too_long_is_killed(lab: Lab, kind: str) -> None:
     assert lab.remains() == []
 
 
+@pytest.mark.covers("hooks.*[].path")
 @pytest.mark.parametrize("kind", KINDS[:5])
 def test_a_hook_that_is_not_there_is_an_error_and_poststop_still_runs(lab: Lab, recorder: Recorder, kind: str) -> None:
     hooks = Hooks(poststop=(recorder.hook("poststop"),)).evolve(**{kind: (Hook("/no/such/hook"),)})

@@ -111,6 +111,7 @@ def test_devices_are_not_made_outside(own_lab: Lab, canaries: Path, link: str) -
     run(own_lab, writable(without(document("true"), "/dev")))
 
 
+@pytest.mark.covers("linux.devices[].path")
 def test_a_listed_device_is_not_made_outside(own_lab: Lab, canaries: Path) -> None:
     (own_lab.rootfs / "sub").symlink_to(canaries)
     spec = writable(without(document("true"), "/dev")).evolve(
@@ -261,11 +262,13 @@ def test_mounts_below_a_link_stay_inside(own_lab: Lab, canaries: Path) -> None:
     assert "inside" in run(own_lab, spec)
 
 
+@pytest.mark.covers("process.cwd")
 def test_a_working_directory_is_not_made_outside(own_lab: Lab, canaries: Path) -> None:
     (own_lab.rootfs / "link").symlink_to(canaries)
     run(own_lab, writable(document().evolve(process=process("pwd", cwd="/link/new"))))
 
 
+@pytest.mark.covers("linux.maskedPaths", "linux.readonlyPaths")
 def test_masked_and_readonly_paths_stay_inside(own_lab: Lab, canaries: Path) -> None:
     (own_lab.rootfs / "link").symlink_to(canaries)
     spec = writable(document("true")).evolve(linux=linux(masked_paths=("/link/keep",), readonly_paths=("/link",)))

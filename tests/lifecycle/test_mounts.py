@@ -61,6 +61,7 @@ def tree(tmp_path: Path) -> Path:
     return directory
 
 
+@pytest.mark.covers("mounts", "mounts[].type", "mounts[].options")
 def test_the_default_mounts_are_there_with_their_options(lab: Lab) -> None:
     found = seen(lab, shell(SHOW))
     quiet = {"nosuid", "nodev", "noexec", "relatime"}
@@ -85,6 +86,7 @@ def test_nothing_of_the_host_is_mounted_besides(lab: Lab) -> None:
     assert outside == {"/", "/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys"}
 
 
+@pytest.mark.covers("mounts[].options")
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -104,6 +106,7 @@ def test_an_option_becomes_a_mount_attribute(lab: Lab, options: tuple[str, ...],
     assert seen(lab, with_mounts(Mount("/tmp", "tmpfs", "tmpfs", options)))["/tmp"].options == expected
 
 
+@pytest.mark.covers("mounts[].options")
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -123,6 +126,7 @@ def test_a_bind_mount_has_its_own_attributes(
     assert posixpath.basename(found.root) == "data"
 
 
+@pytest.mark.covers("mounts[].options")
 def test_options_that_are_no_attributes_go_to_the_filesystem(lab: Lab) -> None:
     found = seen(lab, with_mounts(Mount("/tmp", "tmpfs", "scratch", ("size=4k", "mode=0700", "uid=7", "nr_inodes=99"))))
     assert found["/tmp"].source == "scratch"
@@ -151,6 +155,7 @@ def test_rro_makes_the_whole_tree_readonly_and_ro_the_top(lab: Lab) -> None:
     assert "rw" in top["/tmp/pts"].options
 
 
+@pytest.mark.covers("mounts[].options")
 def test_recursive_attributes_reach_every_mount_below(lab: Lab) -> None:
     found = seen(lab, with_mounts(Mount("/tmp", None, "/dev", ("rbind", "rnoexec", "rnosuid", "rnoatime"))))
     for target in ("/tmp", "/tmp/pts"):
@@ -162,6 +167,7 @@ def test_a_file_can_be_mounted_on_a_file(lab: Lab, tree: Path) -> None:
     assert lab.output(writable(spec)) == "text\n"
 
 
+@pytest.mark.covers("mounts[].destination")
 def test_missing_mount_points_are_made(own_lab: Lab, tree: Path) -> None:
     spec = with_mounts(
         Mount("/new/a/directory", None, str(tree), ("bind",)),
@@ -173,6 +179,7 @@ def test_missing_mount_points_are_made(own_lab: Lab, tree: Path) -> None:
     assert (own_lab.rootfs / "new/a/file").stat().st_size == 0
 
 
+@pytest.mark.covers("mounts[].source")
 def test_a_relative_source_is_below_the_bundle(own_lab: Lab) -> None:
     bundle = own_lab.bundle(with_mounts(Mount("/tmp", None, "etc", ("bind",)), script="ls /tmp"))
     (bundle.path / "etc").mkdir()
@@ -185,6 +192,7 @@ def test_a_relative_source_is_below_the_bundle(own_lab: Lab) -> None:
         assert container.process.communicate(timeout=60)[0] == b"of-the-bundle\n"
 
 
+@pytest.mark.covers("mounts[].destination")
 def test_symlinks_in_a_target_stay_in_the_container(own_lab: Lab, tree: Path) -> None:
     (own_lab.rootfs / "link").symlink_to("/etc")
     spec = with_mounts(Mount("/link/below", None, str(tree), ("bind",)), script="cat /etc/below/file")
@@ -192,6 +200,7 @@ def test_symlinks_in_a_target_stay_in_the_container(own_lab: Lab, tree: Path) ->
     assert not Path("/etc/below").exists()
 
 
+@pytest.mark.covers("mounts")
 def test_mounts_are_made_in_their_order(lab: Lab, tree: Path) -> None:
     spec = with_mounts(
         Mount("/tmp", "tmpfs", "tmpfs"), Mount("/tmp/data", None, str(tree), ("bind",)), script="cat /tmp/data/file"
@@ -232,6 +241,7 @@ def test_reports_below_proc_can_be_covered_as_lxcfs_does(lab: Lab, tree: Path) -
     assert lab.output(spec) == "text\n"
 
 
+@pytest.mark.covers("linux.rootfsPropagation")
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
@@ -252,6 +262,7 @@ def test_the_root_has_the_propagation_that_was_asked_for(lab: Lab, wanted: str |
     assert found in ({expected, ""} if expected == "master" else {expected, f"{expected} master", f"master {expected}"})
 
 
+@pytest.mark.covers("mounts[].options")
 @pytest.mark.parametrize(
     ("option", "expected"),
     [("rshared", "shared"), ("shared", "shared"), ("private", ""), ("rprivate", ""), ("unbindable", "unbindable")],
@@ -261,6 +272,7 @@ def test_a_mount_has_its_own_propagation(lab: Lab, tree: Path, option: str, expe
     assert found.replace(" master", "") == expected
 
 
+@pytest.mark.covers("mounts[].type")
 @pytest.mark.parametrize("type_", ["tmpfs", "proc", "sysfs", "devpts", "mqueue", "ramfs"])
 def test_filesystems_are_mounted_by_type(lab: Lab, type_: str) -> None:
     assert seen(lab, with_mounts(Mount("/tmp", type_, type_)))["/tmp"].type == type_
@@ -276,6 +288,7 @@ def test_an_overlay_is_mounted_with_its_layers(own_lab: Lab, tmp_path: Path) -> 
     assert (tmp_path / "upper/above").exists()
 
 
+@pytest.mark.covers("linux.maskedPaths")
 def test_masked_paths_show_nothing(lab: Lab, tree: Path) -> None:
     spec = with_mounts(
         Mount("/tmp", None, str(tree), ("bind",)),
@@ -287,6 +300,7 @@ def test_masked_paths_show_nothing(lab: Lab, tree: Path) -> None:
     assert (tree / "file").read_text() == "text\n"
 
 
+@pytest.mark.covers("linux.readonlyPaths")
 def test_readonly_paths_can_be_read_and_not_written(lab: Lab, tree: Path) -> None:
     spec = with_mounts(
         Mount("/tmp", None, str(tree), ("bind",)),
@@ -305,6 +319,7 @@ def test_the_default_masks_are_in_place(lab: Lab) -> None:
     assert "Read-only file system" in lab.output(spec)
 
 
+@pytest.mark.covers("root", "root.readonly")
 def test_a_writable_root_can_be_written_to_and_a_readonly_one_not(own_lab: Lab) -> None:
     assert "Read-only" in own_lab.output(shell("touch /x"))
     assert not (own_lab.rootfs / "x").exists()
@@ -312,6 +327,7 @@ def test_a_writable_root_can_be_written_to_and_a_readonly_one_not(own_lab: Lab) 
     assert (own_lab.rootfs / "x").exists()
 
 
+@pytest.mark.covers("mounts[].destination")
 def test_a_relative_target_is_below_the_root(lab: Lab) -> None:
     assert seen(lab, with_mounts(Mount("tmp", "tmpfs", "tmpfs")))["/tmp"].type == "tmpfs"
 

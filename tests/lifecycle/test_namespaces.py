@@ -72,6 +72,7 @@ def other_of_ours(lab: Lab) -> Iterator[Container]:
         yield container
 
 
+@pytest.mark.covers("linux", "linux.namespaces", "linux.namespaces[].type")
 @pytest.mark.parametrize("types", [(), *((name,) for name in ALL), *itertools.combinations(ALL, 7), ALL])
 def test_what_is_listed_is_new_and_the_rest_is_the_callers(lab: Lab, types: tuple[str, ...]) -> None:
     with lab.create(bare(*types)) as container:
@@ -80,6 +81,7 @@ def test_what_is_listed_is_new_and_the_rest_is_the_callers(lab: Lab, types: tupl
         assert differences(container) == set(types)
 
 
+@pytest.mark.covers("linux.namespaces[].path")
 @pytest.mark.parametrize("type_", [name for name in ALL if name != "user"])
 def test_a_namespace_with_a_path_is_joined(lab: Lab, other_of_ours: Container, type_: str) -> None:
     with lab.start(bare(joined=paths(other_of_ours, type_))) as container:
@@ -96,6 +98,7 @@ def test_a_namespace_with_a_path_is_joined_beside_new_ones(lab: Lab, other_of_ou
         assert differences(container) == {type_, *new}
 
 
+@pytest.mark.covers("linux.namespaces[].path")
 def test_a_user_namespace_is_joined_with_what_it_owns(lab: Lab, other: Container) -> None:
     with lab.start(bare(joined=paths(other, *ALL))) as container:
         assert of(container.pid) == of(other.pid)
@@ -139,6 +142,7 @@ def test_what_was_joined_outlives_the_container(lab: Lab, other_of_ours: Contain
     assert other_of_ours.status == "running"
 
 
+@pytest.mark.covers("linux.namespaces[].path")
 def test_a_file_that_is_no_namespace_is_refused(lab: Lab) -> None:
     with pytest.raises(SetupError) as caught:
         lab.create(bare("mount", joined={"network": "/etc/hostname"}))
@@ -163,6 +167,7 @@ def test_without_a_mount_namespace_the_rootfs_is_the_root_directory(lab: Lab) ->
     assert lab.output(bare("pid", "uts", program=listing)).split() == "bin dev etc proc root sys tmp".split()
 
 
+@pytest.mark.covers("linux.timeOffsets", "linux.timeOffsets.*.secs")
 def test_clocks_are_shifted_by_the_time_offsets(lab: Lab) -> None:
     spec = shell("read seconds rest < /proc/uptime; echo $seconds")
     offsets = {"monotonic": TimeOffset(1000), "boottime": TimeOffset(10_000_000, 5)}
@@ -171,6 +176,7 @@ def test_clocks_are_shifted_by_the_time_offsets(lab: Lab) -> None:
     assert float(inside) > 10_000_000
 
 
+@pytest.mark.covers("linux.uidMappings.**", "linux.gidMappings.**")
 def test_ids_are_mapped(lab: Lab) -> None:
     spec = shell("cat /proc/self/uid_map /proc/self/gid_map; id -u")
     members = linux(
@@ -182,6 +188,7 @@ def test_ids_are_mapped(lab: Lab) -> None:
     assert words == "0 200000 1000 1000 300000 64536 0 200000 65536 0".split()
 
 
+@pytest.mark.covers("linux.uidMappings", "linux.gidMappings")
 def test_a_mapped_user_owns_what_it_makes_on_the_host(own_lab: Lab) -> None:
     program = process("sh", "-c", "touch /tmp/mine && id -u && id -G", user=User(uid=7, gid=8))
     spec = bare(*ALL, program=program)
@@ -195,6 +202,7 @@ def test_a_new_network_has_a_loopback_that_is_up(lab: Lab) -> None:
     assert lab.output(document("ls", "/sys/class/net")).split() == ["lo"]
 
 
+@pytest.mark.covers("hostname", "domainname")
 def test_host_name_and_domain_name_are_set_inside_alone(lab: Lab) -> None:
     before = os.uname()
     spec = shell("hostname; cat /proc/sys/kernel/domainname").evolve(hostname="in.side", domainname="example.org")
@@ -202,6 +210,7 @@ def test_host_name_and_domain_name_are_set_inside_alone(lab: Lab) -> None:
     assert os.uname() == before
 
 
+@pytest.mark.covers("linux.sysctl")
 def test_a_sysctl_is_set_inside_alone(lab: Lab) -> None:
     spec = document("cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start", "/proc/sys/kernel/shm_rmid_forced")
     sysctls = {"net.ipv4.ip_unprivileged_port_start": "77", "kernel/shm_rmid_forced": "1"}

@@ -32,10 +32,12 @@ def refused(lab: Lab, program: Process) -> OCIError:
     return caught.value
 
 
+@pytest.mark.covers("process.cwd")
 def test_the_working_directory_is_the_configured_one(lab: Lab) -> None:
     assert output(lab, process("pwd", cwd="/etc")) == "/etc\n"
 
 
+@pytest.mark.covers("process.cwd")
 def test_a_missing_working_directory_is_made(own_lab: Lab) -> None:
     assert output(own_lab, process("stat", "-c", "%n %a", "/a/b/c", cwd="/a/b/c"), writable=True) == "/a/b/c 755\n"
 
@@ -55,10 +57,12 @@ def test_it_cannot_lead_out_through_procfs(own_lab: Lab, cwd: str) -> None:
     assert "process.cwd" in str(refused(own_lab, process("pwd", cwd=cwd)))
 
 
+@pytest.mark.covers("process.env")
 def test_the_environment_is_the_configured_one_and_a_home(lab: Lab) -> None:
     assert output(lab, process("env", env=(PATH, "A=1", "B="))).split() == [PATH, "A=1", "B=", "HOME=/"]
 
 
+@pytest.mark.covers("process.env")
 def test_the_last_of_two_variables_counts(lab: Lab) -> None:
     assert output(lab, process("env", env=("A=1", PATH, "A=2", "HOME=/h"))).split() == ["A=2", PATH, "HOME=/h"]
 
@@ -81,6 +85,7 @@ def test_a_missing_home_is_looked_up(own_lab: Lab, passwd: str, uid: int, home: 
     assert output(own_lab, process("sh", "-c", "echo $HOME", env=(PATH, "HOME="), user=User(uid, uid))) == f"{home}\n"
 
 
+@pytest.mark.covers("process.args")
 @pytest.mark.parametrize(
     ("args", "env", "words"),
     [
@@ -117,12 +122,14 @@ def test_a_relative_program_is_looked_up_in_the_working_directory(lab: Lab) -> N
     assert output(lab, process("echo", "y", cwd="/bin", env=("PATH=:/nowhere",))) == "y\n"
 
 
+@pytest.mark.covers("process.user", "process.user.uid", "process.user.gid", "process.user.additionalGids")
 def test_the_user_and_exactly_the_listed_groups(lab: Lab) -> None:
     who = User(uid=1000, gid=1001, additional_gids=(5, 44, 4_000_000_000))
     assert output(lab, process("sh", "-c", "id -u; id -g; id -G", user=who)) == "1000\n1001\n1001 5 44 4000000000\n"
     assert output(lab, process("id", "-G", user=User(7, 7))) == "7\n"
 
 
+@pytest.mark.covers("process.user.uid", "process.user.gid", "process.user.additionalGids")
 def test_an_id_outside_the_mapping_is_refused(lab: Lab) -> None:
     small = (IDMapping(0, 200000, 1000),)
     members = linux(namespaces=namespaces("mount", "user", "pid"), uid_mappings=small, gid_mappings=small)
@@ -136,11 +143,13 @@ def test_an_id_outside_the_mapping_is_refused(lab: Lab) -> None:
         assert caught.value.origin == f"process.user.{origin}"
 
 
+@pytest.mark.covers("process.user.umask")
 @pytest.mark.parametrize(("wanted", "shown"), [(None, "0022"), (0, "0000"), (0o077, "0077"), (0o777, "0777")])
 def test_the_umask_is_the_configured_one(lab: Lab, wanted: int | None, shown: str) -> None:
     assert output(lab, process("sh", "-c", "umask", user=User(umask=wanted))) == f"{shown}\n"
 
 
+@pytest.mark.covers("process.rlimits.**")
 def test_limits_are_set_soft_and_hard(lab: Lab) -> None:
     limits = (
         Rlimit("RLIMIT_NOFILE", hard=700, soft=600),
@@ -167,6 +176,7 @@ def test_limits_are_set_in_a_user_namespace(lab: Lab) -> None:
     assert lab.output(in_user_namespace(program)).split()[3:5] == ["60", "70"]
 
 
+@pytest.mark.covers("process.rlimits[].hard")
 def test_limits_can_be_raised_in_a_user_namespace(lab: Lab) -> None:
     """By the host: root of a user namespace may not."""
     own = resource.getrlimit(resource.RLIMIT_MSGQUEUE)[1]
@@ -184,15 +194,18 @@ def test_two_limits_of_one_type_are_refused(lab: Lab) -> None:
     assert isinstance(refused(lab, process("true", rlimits=twice)), SpecError)
 
 
+@pytest.mark.covers("process.oomScoreAdj")
 def test_the_oom_score_is_set(lab: Lab) -> None:
     assert output(lab, process("cat", "/proc/self/oom_score_adj", oom_score_adj=321)) == "321\n"
 
 
+@pytest.mark.covers("process.oomScoreAdj")
 def test_an_unset_oom_score_is_the_callers(lab: Lab) -> None:
     own = Path("/proc/self/oom_score_adj").read_text()
     assert output(lab, process("cat", "/proc/self/oom_score_adj")) == own
 
 
+@pytest.mark.covers("process.noNewPrivileges")
 @pytest.mark.parametrize("wanted", [True, False])
 def test_no_new_privileges_is_as_configured(lab: Lab, wanted: bool) -> None:
     program = process("grep", "NoNewPrivs", "/proc/self/status", no_new_privileges=wanted)
@@ -230,6 +243,7 @@ def capability_sets(draw: st.DrawFn) -> Capabilities:
     return Capabilities(bounding, effective, inheritable, permitted, ambient)
 
 
+@pytest.mark.covers("process.capabilities.**")
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(sets=capability_sets(), uid=st.sampled_from([0, 1000]))
 def test_the_capability_sets_are_those_that_the_manual_promises(lab: Lab, sets: Capabilities, uid: int) -> None:
@@ -249,12 +263,14 @@ def test_an_ordinary_user_keeps_nothing_that_is_not_ambient(lab: Lab) -> None:
     assert set(output(lab, program).split()[1::2]) == {"0" * 16}
 
 
+@pytest.mark.covers("annotations")
 def test_annotations_are_in_the_state(lab: Lab) -> None:
     with lab.create(document("true").evolve(annotations={"a.b": "c", "empty": ""})) as container:
         assert container.state()["annotations"] == {"a.b": "c", "empty": ""}
         assert lab.load(container).annotations == {"a.b": "c", "empty": ""}
 
 
+@pytest.mark.covers("process", "process.args")
 def test_a_program_keeps_its_arguments_as_they_are(lab: Lab) -> None:
     odd = ("", " ", "ä", "a\nb", "*", "$HOME")
     with lab.start(document("sh", "-c", 'for x in "$@"; do printf "<%s>" "$x"; done', "sh", *odd)) as container:

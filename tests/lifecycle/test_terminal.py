@@ -45,6 +45,7 @@ def read_until(terminal: Terminal, end: str) -> str:
     return text
 
 
+@pytest.mark.covers("process.terminal")
 def test_all_streams_are_the_terminal_and_it_controls_the_process(lab: Lab) -> None:
     script = "tty; for fd in 0 1 2; do readlink /proc/$$/fd/$fd; done; echo through > /dev/tty"
     with on_terminal(lab, process("sh", "-c", script)) as container:
@@ -58,6 +59,7 @@ def test_the_console_is_the_same_terminal(lab: Lab) -> None:
         assert read_all(terminal_of(container)).split() == ["by-console", "1"]
 
 
+@pytest.mark.covers("process.consoleSize.**")
 def test_it_has_the_configured_size_and_can_be_resized(lab: Lab) -> None:
     script = "stty size; trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.05; done"
     with on_terminal(lab, process("sh", "-c", script, console_size=ConsoleSize(height=33, width=101))) as container:
@@ -68,6 +70,7 @@ def test_it_has_the_configured_size_and_can_be_resized(lab: Lab) -> None:
         assert read_all(terminal).split() == ["24", "80"]
 
 
+@pytest.mark.covers("process.consoleSize")
 def test_without_a_configured_size_it_has_none(lab: Lab) -> None:
     with on_terminal(lab, process("sleep", "600")) as container:
         assert terminal_of(container).size == os.terminal_size((0, 0))
@@ -121,6 +124,7 @@ def test_a_terminal_needs_the_containers_devpts(lab: Lab) -> None:
     assert lab.remains() == []
 
 
+@pytest.mark.covers("process.terminal")
 def test_a_process_without_one_has_no_controlling_terminal(lab: Lab) -> None:
     assert "can't" in lab.output(document("sh", "-c", "echo x > /dev/tty"))
 

@@ -40,6 +40,7 @@ def test_a_listed_device_takes_the_place_of_a_default_one() -> None:
     assert ops[-1] == MakeDevice("/dev//null", 0o020600, 1, 3, 7, 8, origin="linux.devices[0]")
 
 
+@pytest.mark.covers("linux.devices[].type", "linux.devices[].fileMode")
 @pytest.mark.parametrize(("type_", "mode"), [("c", 0o020666), ("u", 0o020666), ("b", 0o060666), ("p", 0o010666)])
 def test_types_become_modes(type_: str, mode: int) -> None:
     assert made(planned(Device(type_, "/dev/x", 1, 2)))[-1].mode == mode

@@ -43,6 +43,7 @@ def test_what_belongs_to_a_user_namespace_is_made_with_it() -> None:
     assert created(plan) == [{"network", "user", "mount"}]
 
 
+@pytest.mark.covers("linux.timeOffsets.**")
 def test_a_time_namespace_has_its_offsets_before_its_first_process() -> None:
     offsets = {"monotonic": TimeOffset(-5), "boottime": TimeOffset(7, 500)}
     plan = planned(Namespace("user"), Namespace("time"), Namespace("pid"), mappings=EVERYBODY, time_offsets=offsets)

@@ -77,6 +77,7 @@ def test_unknown_members_stay_wherever_they_are(document: Spec, data: st.DataObj
     assert json.loads(Spec.loads(json.dumps(value)).dumps()) == value
 
 
+@pytest.mark.covers("windows", "vm")
 @pytest.mark.parametrize(
     "extra",
     [
