@@ -93,7 +93,9 @@ def collect() -> dict[str, set[str]]:
     collected = _Collected()
     told = io.StringIO()
     with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
-        code = pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider", str(ROOT / "tests")], [collected])
+        code = pytest.main(
+            ["--collect-only", "-qq", "--assert=plain", "-p", "no:cacheprovider", str(ROOT / "tests")], [collected]
+        )
     if code != pytest.ExitCode.OK:
         raise SystemExit(told.getvalue())
     covering: dict[str, set[str]] = {}
