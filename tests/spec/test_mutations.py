@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from ocirt.errors import SpecError, UnsupportedError
 from ocirt.plan import plan_create
@@ -44,6 +44,7 @@ def is_refused(document: JSON) -> bool:
     return False
 
 
+@settings(max_examples=40)
 @given(honoured())
 def test_what_can_be_honoured_is_planned_and_comes_back(case: Case) -> None:
     assert plan_create(*case).ops
