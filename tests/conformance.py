@@ -22,10 +22,11 @@ from typing import Final
 import pytest
 from attrs import frozen
 
-from ocirt.errors import UnsupportedError
-from ocirt.plan import plan_create
+from ocirt.errors import SpecError, UnsupportedError
+from ocirt.plan import Plan, plan_create
 from ocirt.spec import JSON, Spec
-from tests.members import Object, documents_with, member_paths
+from ocirt.spec.options import KNOWN
+from tests.members import MAPPED, Object, copied, documents_with, member_paths, put
 from tests.mutations import HOST, SITE
 from tests.plan.paths import look_up
 
@@ -43,16 +44,16 @@ OTHER_PLATFORMS: Final[Mapping[str, str]] = {
 }
 """Read, kept and written back, so that a configuration for several platforms stays whole."""
 
-ABOUT_SPECS: Final = "tests/spec/"
-"""Tests that a value is read and checked do not show that it is honoured."""
+NO_PROOFS: Final = ("tests/spec/", "tests/test_conformance.py")
+"""Tests that a value is read and checked, or refused, do not show that it is honoured."""
 
 HEAD: Final = """\
 # What becomes of every property
 
 Made by `python -m tests.conformance` from the tests; a test fails when it is out of date. Each property of config.md
 and config-linux.md (version 1.3.0) is *honoured*, and then the tests named beside it show that; or *refused*: `create`
-raises `UnsupportedError` with the path of what it cannot honour (this is tried anew for each whenever the table is
-made); or for another platform: then it is kept and has no effect. No property is ignored.
+raises `UnsupportedError` with the path of what it cannot honour (tried anew for each whenever the table is made); or
+for another platform: then it is kept and has no effect. No property is ignored.
 
 Besides, these tests are about all of them: `tests/spec/test_mutations.py` (each has valid values that are read and
 written back; any one change is valid or told where it is), `tests/spec/test_schema.py` (the specification's JSON Schema
@@ -60,6 +61,17 @@ agrees), `tests/test_conformance.py` (what is honoured changes what is done).
 
 `[]` is an element of a list, `*` a value of a map.
 
+"""
+
+
+OPTIONS_HEAD: Final = """
+## Mount options
+
+Those of config.md, Linux mount options: *honoured* is what changes the plan. Any other option is the filesystem's own
+and handed to it; on a bind mount, which has none, it is an error.
+
+| option | state |
+| --- | --- |
 """
 
 
@@ -159,6 +171,54 @@ def rows(covering: Mapping[str, Iterable[str]]) -> list[Row]:
     ]
 
 
+# What becomes of a mount option (config.md, Linux mount options).
+
+BESIDE: Final[tuple[tuple[str, ...], ...]] = (
+    (),
+    ("bind",),
+    ("noatime",),
+    ("strictatime",),
+    ("iversion",),
+    ("remount",),
+)
+"""An option may only undo another one, or be for bind mounts alone."""
+
+WITHOUT_EFFECT: Final[Mapping[str, str]] = {
+    "defaults": "stands for what is so anyway",
+    "loud": "the kernel's log is as it is",
+    "silent": "nothing is written to the kernel's log: fsopen(2) tells its caller",
+}
+
+
+def option_state(option: str) -> str:
+    """What it changes in a plan says whether it is honoured."""
+    told: list[str] = []
+    for beside in BESIDE:
+        before, after = _mounted(beside), _mounted((*beside, option))
+        if isinstance(before, Plan) and isinstance(after, Plan) and before != after:
+            return "honoured"
+        if isinstance(before, Plan) and isinstance(after, str):
+            told.append(after)
+    return f"refused: {told[0]}" if told else f"no effect: {WITHOUT_EFFECT.get(option, 'nobody knows why')}"
+
+
+def _mounted(options: tuple[str, ...]) -> Plan | str | None:
+    """The plan of a mount with these options, the words of a refusal, or None where they are wrong together."""
+    kind = "none" if {"bind", "rbind"} & {*options} else "tmpfs"
+    document = copied(MAPPED)
+    put(document, "mounts", [{"destination": "/x", "type": kind, "source": "/srv", "options": [*options]}])
+    try:
+        return plan_create(Spec.from_json(document), HOST, SITE)
+    except UnsupportedError as error:
+        return f"`{options[-1]}` {error.needs}"
+    except SpecError:
+        return None
+
+
+def option_rows() -> dict[str, str]:
+    return {option: option_state(option) for option in sorted(KNOWN)}
+
+
 # What is wrong.
 
 
@@ -171,7 +231,7 @@ def faults(covering: Mapping[str, Iterable[str]], table: Iterable[Row], written:
             if not any(matches(pattern, path) for path in known):
                 yield f"{test} covers {pattern!r}, which is no property"
     for row in table:
-        if row.state.startswith("honoured") and not any(not test.startswith(ABOUT_SPECS) for test in row.tests):
+        if row.state.startswith("honoured") and all(test.startswith(NO_PROOFS) for test in row.tests):
             yield f"{row.path} is not refused, and no test is marked as covering it"
     if written != text(table):
         yield f"{TABLE.relative_to(ROOT)} is out of date: python -m tests.conformance"
@@ -179,7 +239,8 @@ def faults(covering: Mapping[str, Iterable[str]], table: Iterable[Row], written:
 
 def text(table: Iterable[Row]) -> str:
     lines = "\n".join(map(str, table))
-    return f"{HEAD}| property | state | tests |\n| --- | --- | --- |\n{lines}\n"
+    options = "\n".join(f"| `{option}` | {state} |" for option, state in option_rows().items())
+    return f"{HEAD}| property | state | tests |\n| --- | --- | --- |\n{lines}\n{OPTIONS_HEAD}{options}\n"
 
 
 def _link(test: str) -> str:

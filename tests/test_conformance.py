@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -10,10 +11,11 @@ import pytest
 from ocirt.errors import UnsupportedError
 from ocirt.plan import plan_create, plan_exec
 from ocirt.spec import Spec
+from ocirt.spec.options import KNOWN, WITHOUT_EFFECT
 from tests import conformance
-from tests.conformance import OTHER_PLATFORMS, ROOT, Row, faults, matches, refusal, state, text
+from tests.conformance import OTHER_PLATFORMS, ROOT, Row, faults, matches, option_state, refusal, state, text
 from tests.members import Object, changed_or_left_out, documents_with, member_paths
-from tests.mutations import HOST, SITE
+from tests.mutations import HOST, SITE, is_near
 
 ELSEWHERE = {
     "ociVersion": "it is checked, and told in the state",
@@ -54,6 +56,26 @@ def test_what_is_honoured_changes_what_is_done(path: str) -> None:
         for other in changed_or_left_out(document, path)
         if refusal(other) is None
     )
+
+
+@pytest.mark.parametrize("path", sorted(member_paths()))
+def test_what_is_refused_is_told_at_its_path(path: str) -> None:
+    """At the member itself, at the object or list that it is in, or at a part of it."""
+    for document in documents_with(path):
+        if error := refusal(document):
+            assert is_near(generic(error.origin), generic(path))
+
+
+def generic(path: str) -> str:
+    """Without places in lists and keys of maps."""
+    return re.sub(r"\[[^]]*\]|\.\*", "", path)
+
+
+@pytest.mark.parametrize("option", sorted(KNOWN))
+def test_no_mount_option_is_ignored_without_a_reason(option: str) -> None:
+    """Those without an effect are few, and known as such to the parser too."""
+    assert option_state(option).startswith("no effect") == (option in conformance.WITHOUT_EFFECT)
+    assert option not in conformance.WITHOUT_EFFECT or option in WITHOUT_EFFECT
 
 
 def done(document: Object) -> object:
