@@ -29,7 +29,7 @@ from ocirt.spec.base import Relation, member
 from ocirt.spec.options import KNOWN
 from tests.members import Object, copied, random_document
 
-HOST: Final = Host()
+HOST: Final = Host(apparmor=True, selinux=True)
 SITE: Final = Site("c", "/bundle", "/bundle/rootfs", joins_cgroups=True)
 
 NUMBERS: Final = (0, 1, -1, 5, 99, 100, 1000, 2**16, 2**31, 2**32 - 1, 2**32, 2**63, 2**64 - 1, 2**64, -(2**31) - 1)

@@ -88,6 +88,7 @@ def test_the_root_class_is_a_slash(resctrl: Resctrl) -> None:
     assert group.made == ()
 
 
+@pytest.mark.covers("linux.intelRdt.schemata", "linux.intelRdt.l3CacheSchema", "linux.intelRdt.memBwSchema")
 def test_lines_are_written_one_by_one_in_their_order(resctrl: Resctrl, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[tuple[str, bytes]] = []
     real = os.write
@@ -156,6 +157,7 @@ def test_megabytes_per_second_are_not_rounded(tmp_path: Path, monkeypatch: pytes
         rdt.survey(IntelRdt(clos_id="gold", mem_bw_schema="MB:0=2000"), "box")
 
 
+@pytest.mark.covers("linux.intelRdt.enableMonitoring")
 @pytest.mark.parametrize("clos_id", ["gold", None, "/"])
 def test_a_monitoring_group_goes_with_the_container_and_its_class_may_stay(
     resctrl: Resctrl, clos_id: str | None

@@ -43,6 +43,7 @@ def in_user_namespace(spec: Spec, **changes: object) -> Spec:
     return spec.evolve(linux=linux(**members))
 
 
+@pytest.mark.covers("mounts[].uidMappings.**", "mounts[].gidMappings.**")
 @pytest.mark.parametrize("options", [("idmap",), ("ridmap",), ()])
 def test_a_file_shows_the_owner_that_it_is_mapped_to(lab: Lab, tree: Path, options: tuple[str, ...]) -> None:
     """Mappings alone are enough, as runc reads them."""
@@ -68,12 +69,14 @@ def test_who_is_not_mapped_is_nobody_and_can_make_nothing(lab: Lab, tree: Path) 
     assert printed == "65534:65534\n"
 
 
+@pytest.mark.covers("mounts[].uidMappings", "mounts[].gidMappings")
 def test_the_mappings_of_a_mount_are_absolute_and_those_of_the_container_come_after(lab: Lab, tree: Path) -> None:
     """As runc and crun do: on disk 1000, on the host 200003, in the container 3."""
     mount = bound(tree, "idmap", uids=(IDMapping(1000, 200_003, 1),), gids=(IDMapping(1001, 200_004, 1),))
     assert lab.output(in_user_namespace(with_mounts(mount, script=f"{OWNERS} /tmp/file"))) == "3:4\n"
 
 
+@pytest.mark.covers("mounts[].options")
 def test_without_mappings_of_its_own_a_mount_takes_those_of_the_container(lab: Lab, tree: Path) -> None:
     os.chown(tree, 0, 0)
     spec = in_user_namespace(with_mounts(bound(tree, "idmap"), script=f"{OWNERS} /tmp /tmp/file; touch /tmp/new"))
@@ -111,6 +114,7 @@ def nested(own_lab: Lab, tree: Path) -> tuple[Lab, tuple[Mount, ...]]:
     )
 
 
+@pytest.mark.covers("mounts[].options")
 @pytest.mark.parametrize(("option", "below"), [("idmap", "1000:1001"), ("ridmap", "7:8")])
 def test_ridmap_reaches_the_mounts_below(nested: tuple[Lab, tuple[Mount, ...]], option: str, below: str) -> None:
     lab, mounts = nested

@@ -34,6 +34,7 @@ def tree(tmp_path: Path) -> Path:
     return directory
 
 
+@pytest.mark.covers("mounts[].options")
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -96,6 +97,7 @@ def test_a_source_that_is_a_link_leads_where_it_points(lab: Lab, tree: Path) -> 
     assert lab.output(spec.evolve(mounts=(*spec.mounts[:-1], Mount("/tmp", None, str(link), ("bind",))))) == "text\n"
 
 
+@pytest.mark.covers("mounts[].options")
 @pytest.mark.parametrize("user", [False, True])
 def test_src_nofollow_mounts_the_link_itself(own_lab: Lab, tree: Path, user: bool) -> None:
     """Its text is the container's to follow: there it leads to another file."""
@@ -115,6 +117,7 @@ def own(rootfs: Path) -> None:
         os.chown(path, 200_000, 200_000, follow_symlinks=False)
 
 
+@pytest.mark.covers("mounts[].options")
 def test_dest_nofollow_covers_the_link_and_not_what_it_leads_to(own_lab: Lab, tree: Path) -> None:
     (own_lab.rootfs / "etc/real").write_text("real\n")
     (own_lab.rootfs / "etc/link").symlink_to("real")
@@ -125,6 +128,7 @@ def test_dest_nofollow_covers_the_link_and_not_what_it_leads_to(own_lab: Lab, tr
     ]
 
 
+@pytest.mark.covers("mounts[].options")
 @pytest.mark.parametrize("user", [False, True])
 def test_copy_symlink_makes_the_link_again(own_lab: Lab, tree: Path, user: bool) -> None:
     mount = Mount("/new/link", None, str(tree.parent / "link"), ("bind", "copy-symlink"))

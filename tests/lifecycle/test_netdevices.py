@@ -67,6 +67,7 @@ def moving(script: str, devices: dict[str, NetDevice], **members: object) -> Spe
     return shell(script, linux=linux(net_devices=devices, **members))
 
 
+@pytest.mark.covers("linux.netDevices")
 def test_a_device_moves_and_is_up_inside(lab: Lab, pair: Pair) -> None:
     spec = moving(f"cat /sys/class/net/{pair.name}/flags; ls /sys/class/net", {pair.name: NetDevice()})
     with lab.create(spec, stdout=PIPE) as container:
@@ -91,12 +92,14 @@ def test_it_takes_its_permanent_global_addresses_along(lab: Lab, pair: Pair) -> 
     assert "192.0.2.0/24" not in shown, "noprefixroute was not kept"
 
 
+@pytest.mark.covers("linux.netDevices.*.name")
 def test_it_can_be_renamed_to_a_name_that_the_host_uses(lab: Lab, pair: Pair, other_pair: Pair) -> None:
     devices = {pair.name: NetDevice(other_pair.name), other_pair.name: NetDevice("eth0")}
     shown = lab.output(moving("ls /sys/class/net", devices))
     assert shown.split() == sorted(["eth0", "lo", other_pair.name])
 
 
+@pytest.mark.covers("linux.netDevices.*.name")
 def test_a_template_is_filled_in_with_free_numbers(lab: Lab, pair: Pair, other_pair: Pair) -> None:
     devices = {pair.name: NetDevice("wan%d"), other_pair.name: NetDevice("wan%d")}
     assert lab.output(moving("ls /sys/class/net", devices)).split() == ["lo", "wan0", "wan1"]
@@ -141,6 +144,7 @@ def refused(lab: Lab, devices: dict[str, NetDevice], **members: object) -> Setup
     return caught.value
 
 
+@pytest.mark.covers("linux.netDevices")
 def test_one_that_is_missing_is_an_error_and_the_others_stay(lab: Lab, pair: Pair) -> None:
     before = ip("-o", "link", "show", pair.name)
     error = refused(lab, {pair.name: NetDevice(), "no-such-device": NetDevice()})

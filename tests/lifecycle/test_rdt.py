@@ -21,6 +21,7 @@ def resctrl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resctrl:
     return fake.mounted(tmp_path, monkeypatch)
 
 
+@pytest.mark.covers("linux.intelRdt")
 def test_init_and_what_is_executed_are_in_it_and_it_goes_with_the_container(lab: Lab, resctrl: Resctrl) -> None:
     wanted = IntelRdt(schemata=("L3:0=f",), enable_monitoring=True)
     container = lab.start(document("sleep", "600", linux=linux(intel_rdt=wanted)))
@@ -37,6 +38,7 @@ def test_init_and_what_is_executed_are_in_it_and_it_goes_with_the_container(lab:
     assert not where.exists()
 
 
+@pytest.mark.covers("linux.intelRdt.closID")
 def test_a_class_that_is_named_stays(lab: Lab, resctrl: Resctrl) -> None:
     wanted = IntelRdt(clos_id="gold", schemata=("L3:0=f",))
     lab.create(document("true", linux=linux(intel_rdt=wanted))).delete()

@@ -81,6 +81,7 @@ SCHEDULERS = [
 by_policy = pytest.mark.parametrize(("scheduler", "expected"), SCHEDULERS, ids=[str(s.policy) for s, _ in SCHEDULERS])
 
 
+@pytest.mark.covers("process.scheduler.**")
 @by_policy
 def test_the_scheduler_is_the_configured_one(lab: Lab, scheduler: Scheduler, expected: tuple[int, int, int]) -> None:
     shown = lab.output(asking(process("cat", "/proc/self/stat", scheduler=scheduler)))
@@ -94,6 +95,7 @@ def test_an_executed_process_has_its_own(
     assert scheduled(ran(container, process("cat", "/proc/self/stat", scheduler=scheduler))) == expected
 
 
+@pytest.mark.covers("process.scheduler.flags")
 @pytest.mark.parametrize(("policy", "number"), [("SCHED_FIFO", 1), ("SCHED_RR", 2)])
 @pytest.mark.parametrize(("flags", "after"), [((), (7, True)), (("SCHED_FLAG_RESET_ON_FORK",), (0, False))])
 def test_a_real_time_policy_goes_to_children_unless_it_is_told_not_to(
@@ -122,6 +124,7 @@ def test_without_a_budget_a_real_time_policy_is_refused_with_the_remedy(lab: Lab
     assert (caught.value.origin, caught.value.call) == ("process.scheduler", "sched_setattr")
 
 
+@pytest.mark.covers("process.scheduler")
 def test_what_the_kernel_refuses_names_the_member(lab: Lab) -> None:
     """Linux knows the number of SCHED_ISO and never had the policy."""
     with pytest.raises(SetupError) as caught:
@@ -129,6 +132,7 @@ def test_what_the_kernel_refuses_names_the_member(lab: Lab) -> None:
     assert (caught.value.origin, caught.value.call) == ("process.scheduler", "sched_setattr")
 
 
+@pytest.mark.covers("process.ioPriority.**")
 @pytest.mark.parametrize(
     ("priority", "words"),
     [
@@ -159,6 +163,7 @@ def test_the_callers_cpus_are_not_the_containers(lab: Lab) -> None:
         os.sched_setaffinity(0, before)
 
 
+@pytest.mark.covers("process.execCPUAffinity.**")
 @several_cpus
 def test_an_executed_process_may_be_given_cpus(container: Container) -> None:
     last = ALL_CPUS[-1]
@@ -171,6 +176,7 @@ def test_an_executed_process_may_be_given_cpus(container: Container) -> None:
         assert allowed(ran(container, program)) == expected
 
 
+@pytest.mark.covers("process.execCPUAffinity")
 @several_cpus
 def test_the_containers_own_process_is_none_that_is_executed(lab: Lab) -> None:
     program = process("cat", "/proc/self/status", exec_cpu_affinity=ExecCPUAffinity(final="0"))
@@ -193,6 +199,7 @@ def test_a_list_of_cpus_that_is_none_is_an_error_at_create(lab: Lab) -> None:
         lab.create(asking(process("true", exec_cpu_affinity=ExecCPUAffinity(final="0-"))))
 
 
+@pytest.mark.covers("linux.personality.**")
 def test_a_personality_is_that_of_every_process(lab: Lab) -> None:
     with lab.start(asking(process("sleep", "600"), personality=Personality("LINUX32"))) as running:
         assert Path(f"/proc/{running.pid}/personality").read_text() == "00000008\n"
@@ -201,6 +208,7 @@ def test_a_personality_is_that_of_every_process(lab: Lab) -> None:
             assert ran(running, process("uname", "-m")) == "i686\n"
 
 
+@pytest.mark.covers("linux.personality")
 def test_no_personality_leaves_it_as_it_is(lab: Lab) -> None:
     own = Path("/proc/self/personality").read_text()
     assert lab.output(asking(process("cat", "/proc/self/personality"))) == own
@@ -215,6 +223,7 @@ POLICIES = [
 ]
 
 
+@pytest.mark.covers("linux.memoryPolicy.**")
 @pytest.mark.parametrize(("policy", "words"), POLICIES, ids=[policy.mode for policy, _ in POLICIES])
 def test_the_memory_policy_is_that_of_every_process(lab: Lab, policy: MemoryPolicy, words: str) -> None:
     """numa(7) on what numa_maps says."""
@@ -228,6 +237,7 @@ def test_the_memory_policy_is_that_of_every_process(lab: Lab, policy: MemoryPoli
             assert {line.split(" ", 1)[1].startswith(words) for line in text.splitlines()} == {True}
 
 
+@pytest.mark.covers("linux.memoryPolicy.nodes")
 def test_nodes_that_are_not_there_are_an_error(lab: Lab) -> None:
     with pytest.raises(OCIError) as caught:
         lab.create(asking(process("true"), memory_policy=MemoryPolicy("MPOL_BIND", "1000")))

@@ -26,6 +26,7 @@ def output(lab: Lab, script: str, *options: str, target: str = "/etc") -> str:
     return lab.output(copied(script, *options, target=target))
 
 
+@pytest.mark.covers("mounts[].options")
 def test_files_come_with_content_mode_owner_and_time(own_lab: Lab) -> None:
     etc = own_lab.rootfs / "etc"
     (etc / "below/deeper").mkdir(parents=True)

@@ -41,6 +41,7 @@ def failed(outcome: Outcome) -> tuple[str, int, str]:
     return failure.call, failure.errno, failure.detail
 
 
+@pytest.mark.covers("process.apparmorProfile", "process.selinuxLabel")
 def test_the_bytes_are_those_of_the_label(proc: int) -> None:
     outcome = run(SetLabel(PROC, "517", (REAL,)), reading("/proc/self/oom_score_adj"), slots=[proc])
     assert failed(outcome)[2] == "517\n"
@@ -128,6 +129,7 @@ def test_what_is_mounted_over_a_file_of_proc_is_not_written(tmp_path: Path) -> N
     assert decoy.read_text() == ""
 
 
+@pytest.mark.covers("linux.mountLabel")
 @pytest.mark.root
 def test_a_directory_is_labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no rootfs is being built, paths start at the working directory, which is the root by then."""

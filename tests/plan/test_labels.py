@@ -34,12 +34,14 @@ def labels(plan: Plan) -> list[tuple[str, tuple[str, ...]]]:
     return [(op.value, op.files) for op in plan.ops if isinstance(op, SetLabel)]
 
 
+@pytest.mark.covers("process.apparmorProfile")
 def test_an_apparmor_profile_is_for_the_program_alone() -> None:
     for plan in both(PROGRAM.evolve(apparmor_profile="docker-default")):
         files = ("thread-self/attr/apparmor/exec", "thread-self/attr/exec")
         assert labels(plan) == [("exec docker-default", files)]
 
 
+@pytest.mark.covers("process.selinuxLabel")
 def test_an_selinux_label_is_for_the_program_and_for_its_keyring() -> None:
     for plan in both(PROGRAM.evolve(selinux_label=LABEL)):
         assert labels(plan) == [
@@ -64,6 +66,7 @@ def test_nobody_takes_proc_along_without_need() -> None:
         assert ProcDirectory() not in plan.descriptors
 
 
+@pytest.mark.covers("process.apparmorProfile", "process.selinuxLabel")
 @pytest.mark.parametrize(
     ("program", "origin", "words"),
     [
@@ -88,6 +91,7 @@ def test_a_label_without_its_module_is_refused(program: Process, origin: str, wo
         assert (error.origin, error.needs) == (origin, words)
 
 
+@pytest.mark.covers("linux.mountLabel")
 def test_a_mount_label_without_selinux_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="selinux label is specified in config") as caught:
         plan_create(document(mount_label=FILE_LABEL), Host(), SITE)
@@ -117,6 +121,7 @@ def mounted(*mounts: Mount, masked: tuple[str, ...] = ()) -> Plan:
     return plan_create(document(mounts=mounts, mount_label=FILE_LABEL, masked_paths=masked), HOST, SITE)
 
 
+@pytest.mark.covers("linux.mountLabel")
 @pytest.mark.parametrize("type_", ["tmpfs", "devpts", "overlay", "ext4"])
 def test_a_new_filesystem_is_labelled_whole(type_: str) -> None:
     (op,) = [op for op in mounted(Mount("/a", type_, None, ("mode=755",))).ops if isinstance(op, MountFilesystem)]

@@ -45,6 +45,7 @@ def operands(plan: Plan, kind: type) -> list[tuple[int, ...]]:
     return [op.operands()[0] for op in plan.ops if isinstance(op, kind)]
 
 
+@pytest.mark.covers("process.scheduler.**")
 @pytest.mark.parametrize("planned", [created, executed])
 @pytest.mark.parametrize(
     ("scheduler", "expected"),

@@ -147,7 +147,7 @@ def _parameters(value: Scheduler, at: str) -> Iterator[Problem]:
     if policy in ("SCHED_FIFO", "SCHED_RR"):
         if not 1 <= (value.priority or 0) <= 99 and not KEPT & set(value.flags):
             rule = f"must be within 1 and 99 for {policy}"
-            yield Problem(relation(f"{at}.priority", f"{at}.policy"), value.priority, rule)
+            yield Problem(relation(f"{at}.priority", f"{at}.policy", f"{at}.flags"), value.priority, rule)
     elif value.priority:
         rule = "is refused: scheduler.priority can only be specified for SchedFIFO or SchedRR policy"
         yield Problem(relation(f"{at}.priority", f"{at}.policy"), value.priority, rule)
@@ -170,11 +170,15 @@ def _deadline(value: Scheduler, at: str) -> Iterator[Problem]:
         return
     runtime, deadline = value.runtime or 0, value.deadline or 0
     if runtime < 1024:
-        yield Problem(f"{at}.runtime", value.runtime, "must be at least 1024 nanoseconds for SCHED_DEADLINE")
+        where = relation(f"{at}.runtime", f"{at}.policy", f"{at}.flags")
+        yield Problem(where, value.runtime, "must be at least 1024 nanoseconds for SCHED_DEADLINE")
     if deadline < runtime or not deadline:
-        yield Problem(relation(f"{at}.deadline", f"{at}.runtime"), value.deadline, "must not be below runtime")
+        where = relation(f"{at}.deadline", f"{at}.runtime", f"{at}.policy", f"{at}.flags")
+        yield Problem(where, value.deadline, "must not be below runtime")
     if value.period and value.period < deadline:
-        yield Problem(relation(f"{at}.period", f"{at}.deadline"), value.period, "must not be below deadline")
+        yield Problem(
+            relation(f"{at}.period", f"{at}.deadline", f"{at}.flags"), value.period, "must not be below deadline"
+        )
 
 
 def _io_priority(value: IOPriority, at: str) -> Iterator[Problem]:
