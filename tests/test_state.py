@@ -199,8 +199,15 @@ def test_a_record_is_json_with_its_fields(store: StateStore) -> None:
             "oci_version": "1.3.0",
             "annotations": {"a": "b"},
             "cgroup": [],
-            "keyring": True,
         }
+
+
+@pytest.mark.parametrize("keyring", [True, False])
+def test_a_record_is_read_as_it_was_written(store: StateStore, keyring: bool) -> None:
+    record = RECORD._replace(keyring=keyring, rdt_made=("/a",))
+    with store.claim("one") as directory:
+        directory.intend(record, b"{}")
+        assert directory.read_record() == record
 
 
 def test_the_default_root_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,8 +80,9 @@ class Record(NamedTuple):
 
     def intent(self) -> dict[str, object]:
         """What is known before anything is made."""
-        given = ((name, value) for name, value in self.to_json().items() if value or name not in self._field_defaults)
-        return {name: value for name, value in given if name not in OUTCOME}
+        usual = self._field_defaults
+        given = ((name, value) for name, value in self.to_json().items() if name not in OUTCOME)
+        return {name: value for name, value in given if name not in usual or value != usual[name]}
 
     def outcome(self) -> dict[str, object]:
         """What is known afterwards."""
