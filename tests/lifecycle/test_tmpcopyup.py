@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from ocirt import Spec
 from ocirt.errors import SetupError
 from ocirt.spec import IDMapping, Mount
 from tests.lifecycle.test_mounts import with_mounts, writable
-from tests.support import Lab, linux, namespaces
+from tests.support import Lab, error_of, linux, namespaces
 
 pytestmark = pytest.mark.root
 
@@ -129,6 +130,43 @@ def test_a_link_out_of_the_image_is_copied_and_not_followed(own_lab: Lab, tmp_pa
         str(secret),
         "cat: can't open '/etc/link/file': No such file or directory",
     ]
+
+
+ROUNDS = 30
+
+
+def test_what_is_exchanged_while_it_is_copied_never_leads_out(own_lab: Lab, tmp_path: Path) -> None:
+    """A directory and a file that turn into links, and back, as fast as another thread can."""
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "file").write_text("secret")
+    for number in range(50):
+        here = own_lab.rootfs / "etc" / str(number)
+        here.mkdir()
+        (here / "file").write_text("open")
+    done = threading.Event()
+
+    def exchange() -> None:
+        etc = own_lab.rootfs / "etc"
+        while not done.is_set():
+            for number in range(50):
+                (etc / str(number)).rename(etc / "aside")
+                (etc / str(number)).symlink_to(secret)
+                (etc / str(number)).unlink()
+                (etc / "aside").rename(etc / str(number))
+
+    script = "for f in /etc/*/file; do cat $f; echo; done 2>/dev/null"
+    attacker = threading.Thread(target=exchange)
+    attacker.start()
+    try:
+        for _ in range(ROUNDS):
+            found: list[str] = []
+            error = error_of(lambda found=found: found.append(output(own_lab, script)))  # type: ignore[misc]
+            assert error is None or "tmpcopyup" in str(error)
+            assert set("".join(found).split()) <= {"open"}
+    finally:
+        done.set()
+        attacker.join()
 
 
 def test_holes_stay_holes(own_lab: Lab) -> None:
