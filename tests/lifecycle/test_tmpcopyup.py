@@ -13,7 +13,7 @@ import pytest
 from ocirt import Spec
 from ocirt.errors import SetupError
 from ocirt.spec import IDMapping, Mount
-from tests.lifecycle.test_mounts import with_mounts, writable
+from tests.lifecycle.test_mounts import seen, with_mounts, writable
 from tests.support import Lab, error_of, linux, namespaces
 
 pytestmark = pytest.mark.root
@@ -130,6 +130,17 @@ def test_a_link_out_of_the_image_is_copied_and_not_followed(own_lab: Lab, tmp_pa
         str(secret),
         "cat: can't open '/etc/link/file': No such file or directory",
     ]
+
+
+def test_what_is_forbidden_where_the_content_comes_from_stays_so(own_lab: Lab, tmp_path: Path) -> None:
+    """Or a device node of an image on a mount without devices would come to life."""
+    source = tmp_path / "data"
+    source.mkdir()
+    mounts = (
+        Mount("/etc", None, str(source), ("bind", "nosuid", "nodev", "noexec")),
+        Mount("/etc", "tmpfs", "tmpfs", ("tmpcopyup",)),
+    )
+    assert seen(own_lab, with_mounts(*mounts))["/etc"].options >= {"nosuid", "nodev", "noexec"}
 
 
 ROUNDS = 30

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 
 #include "ops.h"
@@ -291,6 +292,19 @@ static int copy_top(int from, int to, bool owner)
 	return copy_xattrs(from, to) < 0 ? -1 : set_times(to, NULL, &info);
 }
 
+/* What the image's mount forbids, its copy does not allow: devices, set-user-ID
+ * programs, programs. statfs(2) has the numbers of mount_setattr(2) for these. */
+static int keep_forbidden(int from, int mount)
+{
+	struct mount_attr attr = {0};
+	struct statfs info;
+
+	if (CALL(fstatfs, from, &info) < 0)
+		return -1;
+	attr.attr_set = (uint64_t)info.f_flags & (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	return attr.attr_set ? CALL(mount_setattr, mount, "", AT_EMPTY_PATH, &attr) : 0;
+}
+
 /* From the directory `covered` to the detached tmpfs `mount`. */
 int copy_up(int covered, int mount, bool owner, const char *target)
 {
@@ -299,7 +313,7 @@ int copy_up(int covered, int mount, bool owner, const char *target)
 	copy = (struct copy){.top = -1};
 	if (from >= 0)
 		copy.top = CALL(openat, mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (copy.top >= 0)
+	if (copy.top >= 0 && keep_forbidden(from, mount) == 0)
 		result = copy_top(from, copy.top, owner);
 	if (result < 0)
 		snprintf(failed_detail, sizeof failed_detail, "tmpcopyup: %.*s%s%.*s", 400, target, copy.length ? "/" : "",
