@@ -21,6 +21,7 @@ def asking(path: Path, *names: str, **changes: object) -> Seccomp:
     return profile.evolve(**changes)
 
 
+@pytest.mark.covers("linux.seccomp.listenerPath")
 @PRIVILEGED
 def test_an_agent_answers(lab: Lab, tmp_path: Path, unprivileged: bool) -> None:
     with Agent(tmp_path / "agent") as agent:
@@ -34,6 +35,7 @@ def test_an_agent_may_let_a_call_go_on(lab: Lab, tmp_path: Path) -> None:
         assert lab.output(under(asking(agent.path), "mkdir /dev/x && ls -d /dev/x")) == "/dev/x\n"
 
 
+@pytest.mark.covers("linux.seccomp.listenerMetadata")
 @pytest.mark.parametrize(("unprivileged", "status"), [(True, "created"), (False, "creating")])
 def test_an_agent_is_told_what_it_answers_for(lab: Lab, tmp_path: Path, unprivileged: bool, status: str) -> None:
     """The container process state. With no_new_privs the filter comes at the start, when the container is created."""

@@ -36,6 +36,9 @@ def under(profile: Seccomp, script: str, *, unprivileged: bool = True) -> Spec:
     return spec.evolve(process=spec.process.evolve(no_new_privileges=unprivileged))
 
 
+@pytest.mark.covers(
+    "linux.seccomp", "linux.seccomp.syscalls", "linux.seccomp.syscalls[].names", "linux.seccomp.syscalls[].action"
+)
 @PRIVILEGED
 def test_a_refused_call_gives_eperm(lab: Lab, unprivileged: bool) -> None:
     spec = under(allowing(Syscall(MKDIR, "SCMP_ACT_ERRNO")), "mkdir /dev/x; ls /dev/x", unprivileged=unprivileged)
@@ -44,12 +47,14 @@ def test_a_refused_call_gives_eperm(lab: Lab, unprivileged: bool) -> None:
     assert second == "ls: /dev/x: No such file or directory"
 
 
+@pytest.mark.covers("linux.seccomp.syscalls[].errnoRet")
 @PRIVILEGED
 def test_a_refused_call_gives_the_error_that_was_chosen(lab: Lab, unprivileged: bool) -> None:
     profile = allowing(Syscall(MKDIR, "SCMP_ACT_ERRNO", errno.ETXTBSY))
     assert "Text file busy" in lab.output(under(profile, "mkdir /dev/x", unprivileged=unprivileged))
 
 
+@pytest.mark.covers("linux.seccomp.defaultAction", "linux.seccomp.defaultErrnoRet")
 @PRIVILEGED
 def test_what_a_profile_does_not_list_gives_the_default_error(lab: Lab, unprivileged: bool) -> None:
     profile = listed("SCMP_ACT_ERRNO", without=MKDIR).evolve(default_errno_ret=errno.EXDEV)
@@ -80,6 +85,12 @@ def test_a_traced_call_without_a_tracer_is_not_implemented(lab: Lab) -> None:
     assert "Function not implemented" in lab.output(under(profile, "mkdir /dev/x"))
 
 
+@pytest.mark.covers(
+    "linux.seccomp.syscalls[].args",
+    "linux.seccomp.syscalls[].args[].index",
+    "linux.seccomp.syscalls[].args[].value",
+    "linux.seccomp.syscalls[].args[].op",
+)
 def test_a_condition_on_an_argument_is_heeded(lab: Lab) -> None:
     rules = [
         Syscall((name,), "SCMP_ACT_ERRNO", None, (SyscallArg(place, 0o4000, 0o4000, op="SCMP_CMP_MASKED_EQ"),))
@@ -112,6 +123,7 @@ def speculation(lab: Lab, **changes: object) -> str:
     return lab.output(under(allowing(**changes), "grep Speculation_Store_Bypass /proc/self/status"))
 
 
+@pytest.mark.covers("linux.seccomp.flags")
 def test_flags_are_passed_on(lab: Lab) -> None:
     """What tells SPEC_ALLOW from none: mitigation of speculative store bypass, where the processor needs it."""
     if "prctl" not in Path("/sys/devices/system/cpu/vulnerabilities/spec_store_bypass").read_text():
@@ -156,6 +168,7 @@ def test_calls_newer_than_the_profile_are_not_implemented(own_lab: Lab, probe: P
     ]
 
 
+@pytest.mark.covers("linux.seccomp.architectures")
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="system calls have other numbers elsewhere")
 def test_calls_of_an_architecture_that_is_not_listed_are_deadly(own_lab: Lab, probe: Path) -> None:
     shutil.copy(probe, own_lab.rootfs / "bin/probe")
