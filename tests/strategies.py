@@ -20,6 +20,7 @@ from ocirt.spec import (
     Hook,
     Hooks,
     IDMapping,
+    IntelRdt,
     IOPriority,
     Linux,
     Memory,
@@ -315,6 +316,11 @@ def linuxes(draw: st.DrawFn) -> Linux:
         devices=draw(_some(devices())),
         cgroups_path=draw(_maybe(paths())),
         resources=draw(_maybe(resources())),
+        intel_rdt=draw(
+            st.sampled_from(
+                (None, None, IntelRdt(clos_id="a"), IntelRdt(schemata=("L3:0=f",), mem_bw_schema="MB:0=50"))
+            )
+        ),
         net_devices=draw(net_devices()) if any(namespace.type == "network" for namespace in there) else {},
         sysctl=draw(st.sampled_from(({}, {"net.ipv4.ip_forward": "1"}, {"net/ipv4/x.y": "", "kernel.msgmax": "1"}))),
         seccomp=draw(_maybe(seccomps())),

@@ -224,8 +224,9 @@ def test_a_hook_that_failed_is_told_with_its_code_and_its_words() -> None:
     assert isinstance(late, HookError)
     assert "1.5s" in str(late)
     absent = failure(Plan((hook,)), event(call="access", number=errno.ENOENT))
-    assert isinstance(absent, SetupError)
-    assert (absent.origin, absent.call) == ("hooks.createContainer[0]", "access")
+    assert isinstance(absent, HookError)
+    assert (absent.hook, absent.returncode) == ("hooks.createContainer[0]", None)
+    assert absent.reason == "cannot be run: No such file or directory"
 
 
 def test_remedies_are_given_where_an_errno_alone_would_mislead() -> None:

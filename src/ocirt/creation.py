@@ -13,10 +13,11 @@ import os
 import resource
 import socket
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from ocirt import hooks, idmap, notify, rdt
+from ocirt import hooks, idmap, notify
 from ocirt.errors import HookError, SetupError, SpecError, UnsupportedError
 from ocirt.host import NAMESPACE_FILES
 from ocirt.launch import Launch, launch
@@ -36,6 +37,9 @@ from ocirt.spec import Linux, Spec
 from ocirt.state import SCRATCH, Record, StateDirectory, StateStore, Status, boot_id, check_id, now, start_time
 from ocirt.streams import Streams
 from ocirt.wire import COMMITTED, ListenerOpened, NetlinkOpened, SyncRequested, TerminalOpened
+
+if TYPE_CHECKING:
+    from ocirt import rdt
 
 NS_GET_NSTYPE = 0xB703
 """ioctl_ns(2)"""
@@ -128,6 +132,8 @@ class Creation:
         if not self.prepared.born_in_cgroup:
             self._record()
         if self.rdt_group is not None:  # before it has children: those are born into it
+            from ocirt import rdt
+
             rdt.make(self.rdt_group, self.undo)
             rdt.join(self.rdt_group.joined, launched.pid)
         launched.done(Purpose.RECORD)
@@ -213,8 +219,8 @@ class Creation:
 
         try:
             netdevices.move(self.document.linux.net_devices if self.document.linux else {}, inside)
-        finally:
-            os.close(inside)
+        except OSError as error:  # most likely there is no descriptor left to receive or open a socket with
+            raise SetupError("linux.netDevices", "OfferNetlink", "socket", error.errno or 0) from error
 
     def _set_rlimits(self, pid: int) -> None:
         process = self.document.process
@@ -243,14 +249,22 @@ def create(store: StateStore, request: Request, streams: Streams) -> tuple[Recor
         raise SpecError(problems, str(request.bundle.path / "config.json"))
     notify.check(request.bundle.spec, request.answers)
     prepared = prepare(store, request, streams.ours)
-    linux = request.bundle.spec.linux
-    group = rdt.survey(linux.intel_rdt, request.container_id) if linux and linux.intel_rdt else None
+    group = _rdt_group(request)
     with contextlib.ExitStack() as undo:
         creation = Creation(store, request, prepared, streams, undo, rdt_group=group)
         result = creation.run()
         undo.pop_all()
         creation.directory.close()
         return result
+
+
+def _rdt_group(request: Request) -> rdt.Group | None:
+    linux = request.bundle.spec.linux
+    if linux is None or linux.intel_rdt is None:
+        return None
+    from ocirt import rdt
+
+    return rdt.survey(linux.intel_rdt, request.container_id)
 
 
 def open_descriptors(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
-from ocirt import notify, rdt
+from ocirt import notify
 from ocirt.cgroups.below import below
 from ocirt.cgroups.files import Cgroup
 from ocirt.creation import describe as describe_state
@@ -168,6 +168,8 @@ class Execution:
             self._place(launched.pid)
             self.cgroup.join(launched.pid)
         if self.record.rdt_groups:
+            from ocirt import rdt
+
             rdt.join(self.record.rdt_groups, launched.pid)
         launched.done(Purpose.JOINED)
         for event in launched.heard():

@@ -80,20 +80,21 @@ class Device(NamedTuple):
 
 
 def move(wanted: Mapping[str, NetDevice], inside: int) -> None:
-    """Move them, where ``inside`` is a netlink socket of the container's network namespace.
+    """Move them, where ``inside`` is a netlink socket of the container's network namespace, and is closed at the end.
 
     Each is looked for, and its new name looked up, before the first is touched.
 
     :raises SetupError: at ``linux.netDevices["NAME"]``.
     """
     with (
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE, _received(inside)) as there,
         socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as outside,
-        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE, os.dup(inside)) as there,
     ):
         host, container = Netlink(outside), Netlink(there)
         namespace = fcntl.ioctl(there.fileno(), SIOCGSKNS)
         try:
             _check_foreign(namespace, next(iter(wanted)))
+            _check_rights(container, next(iter(wanted)))
             devices = [_find(host, name, device.name or name) for name, device in wanted.items()]
             for device in devices:
                 _check_free(container, device)
@@ -101,6 +102,13 @@ def move(wanted: Mapping[str, NetDevice], inside: int) -> None:
                 _hand_over(host, container, device, namespace)
         finally:
             os.close(namespace)
+
+
+def _received(fd: int) -> int:
+    """recvmsg(2) drops a descriptor that a process at its limit has no number for."""
+    if fd < 0:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return fd
 
 
 def _check_foreign(namespace: int, first: str) -> None:
@@ -114,6 +122,16 @@ def _check_foreign(namespace: int, first: str) -> None:
             first,
             "unable to move network devices into the namespace they are in",
         )
+
+
+def _check_rights(container: Netlink, first: str) -> None:
+    """A request that changes nothing, of the loopback device, which is the first one everywhere."""
+    try:
+        container.ask(RTM_NEWLINK, LINK.pack(AF_UNSPEC, 0, 1, 0, 0), {})
+    except NetlinkError as error:
+        raise _failed(
+            _origin(first), first, "RTM_NEWLINK", error, "the network namespace belongs to another user namespace"
+        ) from error
 
 
 def _find(host: Netlink, old: str, new: str) -> Device:

@@ -13,7 +13,7 @@ from subprocess import PIPE
 import pytest
 from attrs import frozen
 
-from ocirt import Spec
+from ocirt import Spec, netdevices
 from ocirt.errors import HookError, SetupError, SpecError
 from ocirt.spec import Hook, Hooks, IDMapping, NetDevice
 from tests.support import Lab, document, linux, namespaces, said, shell
@@ -137,6 +137,35 @@ def test_it_moves_into_a_joined_network_namespace(lab: Lab, pair: Pair, other_pa
         assert (error.errno, error.detail) == (errno.EEXIST, "wan")
 
 
+def test_a_joined_network_may_belong_to_the_callers_user_namespace(lab: Lab, pair: Pair) -> None:
+    """Where root of the container's own user namespace has no rights."""
+    mappings = (IDMapping(0, 200000, 65536),)
+    ip("address", "add", V4, "dev", pair.name)
+    with lab.start(document("sleep", "600")) as other:
+        types = namespaces("pid", "ipc", "uts", "mount", "user", network=f"/proc/{other.pid}/ns/net")
+        spec = moving(
+            "ip address show wan",
+            {pair.name: NetDevice("wan")},
+            namespaces=types,
+            uid_mappings=mappings,
+            gid_mappings=mappings,
+        )
+        own = tuple(mount for mount in spec.mounts if mount.type in ("proc", "tmpfs"))
+        shown = lab.output(spec.evolve(mounts=own))
+    assert f"inet {V4}" in shown
+    assert "UP" in shown
+
+
+def test_a_number_that_is_taken_inside_is_no_obstacle(lab: Lab, pair: Pair) -> None:
+    number = Path(f"/sys/class/net/{pair.name}/ifindex").read_text().strip()
+    with lab.start(document("sleep", "600")) as other:
+        inside = ("nsenter", "-t", str(other.pid), "-n", "ip", "link", "add", "taken", "index", number)
+        subprocess.run([*inside, "type", "veth", "peer", "name", "taken2"], check=True, capture_output=True)
+        types = namespaces("pid", "ipc", "uts", "mount", network=f"/proc/{other.pid}/ns/net")
+        shown = lab.output(moving("ls /sys/class/net", {pair.name: NetDevice("wan")}, namespaces=types))
+    assert shown.split() == ["lo", "taken", "taken2", "wan"]
+
+
 def refused(lab: Lab, devices: dict[str, NetDevice], **members: object) -> SetupError:
     with pytest.raises(SetupError) as caught:
         lab.create(moving("true", devices, **members))
@@ -164,6 +193,12 @@ def test_one_that_cannot_move_is_an_error_and_as_it_was(lab: Lab) -> None:
     error = refused(lab, {"lo": NetDevice("lo1")})
     assert (error.origin, error.errno) == ('linux.netDevices["lo"]', errno.EINVAL)
     assert int(Path("/sys/class/net/lo/flags").read_text(), 16) & 1
+
+
+def test_a_socket_that_got_lost_on_its_way_is_told() -> None:
+    """The kernel drops it where the caller is at its limit of descriptors, and says so by a flag alone."""
+    with pytest.raises(OSError, match="Too many open files"):
+        netdevices.move({"eth0": NetDevice()}, -1)
 
 
 def test_the_callers_own_network_is_no_place_to_move_to(lab: Lab, pair: Pair) -> None:

@@ -332,8 +332,13 @@ def test_network_devices_come_between_their_namespace_and_whoever_may_use_them(c
     offered = places(plan, o.OfferNetlink)
     linux = case.document.linux
     assert len(offered) == bool(linux and linux.net_devices)
-    before = [*places(plan, o.JoinNamespaces, o.Clone, o.Unshare, o.BecomeRoot), *syncs(plan, Purpose.RECORD)]
-    entered = [place for place in before if not is_cgroup_namespace(plan.ops[place])]
+    joined = linux is not None and any(entry.type == "network" and entry.path for entry in linux.namespaces)
+    entered = [*places(plan, o.JoinNamespaces), *syncs(plan, Purpose.RECORD)]
+    if joined:
+        assert precede(offered, [place for place in places(plan, o.Clone) if place])
+    else:
+        entered += [place for place, op in enumerate(plan.ops) if isinstance(op, (o.Clone, o.BecomeRoot))]
+        entered += [place for place in places(plan, o.Unshare) if not is_cgroup_namespace(plan.ops[place])]
     assert precede(entered, offered)
     sysctls = [place for place, op in enumerate(plan.ops) if op.origin.startswith("linux.sysctl")]
     assert precede(offered, [*sysctls, *syncs(plan, Purpose.HOOKS), *places(plan, o.RunHook)])

@@ -166,6 +166,9 @@ def enter(context: Context) -> Iterator[Op]:
         yield from join_cgroups(context)
         yield from context.slots.trees
     yield from _join(context)
+    if namespaces.joins("network"):
+        # It may belong to the caller's user namespace, and root of a new one would have no rights in it.
+        yield from _net_devices(context)
     user_first = namespaces.creates("user") and namespaces.creates("time")
     if user_first:
         yield Clone(CLONE_NEW["user"], origin=ORIGIN)
@@ -273,6 +276,11 @@ def names(context: Context) -> Iterator[Op]:
 def network(context: Context) -> Iterator[Op]:
     if context.namespaces.creates("network"):
         yield LoopbackUp(origin=ORIGIN)
+    if not context.namespaces.joins("network"):
+        yield from _net_devices(context)
+
+
+def _net_devices(context: Context) -> Iterator[Op]:
     if devices := context.linux.net_devices:
         pairs = tuple((name, device.name or name) for name, device in devices.items())
         yield OfferNetlink(pairs, origin="linux.netDevices")
