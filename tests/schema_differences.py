@@ -24,7 +24,7 @@ STRICTER: Final = tuple(
         (r".*", "must not hold a NUL character", "a string of C ends there: another value would be used"),
         (r".*", "holds half a surrogate pair", "RFC 8259: no bytes stand for it"),
         (
-            r"linux\.(sysctl|resources\.unified)\[''\]",
+            r"(linux\.sysctl|linux\.resources\.unified|annotations)\[''\]",
             "must be a string",
             "the schema's pattern leaves the empty key out",
         ),
