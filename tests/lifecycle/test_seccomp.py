@@ -62,6 +62,7 @@ def test_what_a_profile_does_not_list_gives_the_default_error(lab: Lab, unprivil
     assert output.splitlines() == ["mkdir: can't create directory '/dev/x': Invalid cross-device link", "goes on"]
 
 
+@pytest.mark.covers("linux.seccomp.syscalls[].action")
 @pytest.mark.parametrize("action", ["KILL", "KILL_THREAD", "KILL_PROCESS", "TRAP"])
 def test_a_deadly_call_ends_with_sigsys(lab: Lab, action: str) -> None:
     profile = allowing(Syscall(MKDIR, f"SCMP_ACT_{action}"))
@@ -85,12 +86,7 @@ def test_a_traced_call_without_a_tracer_is_not_implemented(lab: Lab) -> None:
     assert "Function not implemented" in lab.output(under(profile, "mkdir /dev/x"))
 
 
-@pytest.mark.covers(
-    "linux.seccomp.syscalls[].args",
-    "linux.seccomp.syscalls[].args[].index",
-    "linux.seccomp.syscalls[].args[].value",
-    "linux.seccomp.syscalls[].args[].op",
-)
+@pytest.mark.covers("linux.seccomp.syscalls[].args.**")
 def test_a_condition_on_an_argument_is_heeded(lab: Lab) -> None:
     rules = [
         Syscall((name,), "SCMP_ACT_ERRNO", None, (SyscallArg(place, 0o4000, 0o4000, op="SCMP_CMP_MASKED_EQ"),))
@@ -178,6 +174,7 @@ def test_calls_of_an_architecture_that_is_not_listed_are_deadly(own_lab: Lab, pr
         assert container.wait(SECONDS) == -signal.SIGSYS
 
 
+@pytest.mark.covers("linux.seccomp")
 @PRIVILEGED
 def test_exec_is_under_the_profile_of_the_container(lab: Lab, unprivileged: bool) -> None:
     profile = allowing(Syscall(MKDIR, "SCMP_ACT_ERRNO"))
@@ -254,6 +251,7 @@ def test_what_makes_no_sense_is_refused_by_its_path(lab: Lab, profile: Seccomp, 
     assert [problem.path for problem in caught.value.problems] == [path]
 
 
+@pytest.mark.covers("linux.seccomp.architectures")
 def test_an_architecture_that_cannot_run_here_is_refused_by_its_path(lab: Lab) -> None:
     profile = allowing(architectures=("SCMP_ARCH_X86_64", "SCMP_ARCH_S390X"))
     with pytest.raises(UnsupportedError) as caught:

@@ -94,7 +94,7 @@ def understands(profile: Seccomp) -> bool:
     return profile.default_action in ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
 
 
-@pytest.mark.covers("linux.seccomp.syscalls[].args[].valueTwo", "linux.seccomp.syscalls[].args[].op")
+@pytest.mark.covers("linux.seccomp.**")
 @settings(max_examples=300)
 @given(profiles(), st.sampled_from(tuple(NUMBERS)), st.tuples(*[st.sampled_from(WIDE)] * 6))
 def test_a_filter_says_what_its_profile_says(profile: Seccomp, name: str, arguments: tuple[int, ...]) -> None:
@@ -134,7 +134,6 @@ def test_a_large_profile_heeds_arguments_in_its_tree() -> None:
     assert [run(program, X86_64, 135, (value,)) for value in (0, 8, 9, 2**32)] == [allowed, allowed, refused, refused]
 
 
-@pytest.mark.covers("linux.seccomp.architectures")
 @pytest.mark.parametrize(("architecture", "mkdir", "beyond"), [(I386, 39, 600), (X86_64, X32_BIT | 83, X32_BIT | 600)])
 def test_every_architecture_of_the_profile_has_its_own_numbers(architecture: int, mkdir: int, beyond: int) -> None:
     program = compile_profile(listed("SCMP_ACT_KILL_PROCESS", architectures=ARCHITECTURES))
