@@ -20,7 +20,7 @@ Value = TypeVar("Value", bound=JSON)
 
 _TYPES: Final = ("mount", "uts", "ipc", "network", "pid", "cgroup", "time")
 _MAPPING: Final[JSON] = [{"containerID": 0, "hostID": 200_000, "size": 65_536}]
-_TWO: Final[JSON] = [{"containerID": 0, "hostID": 1000, "size": 1}, {"containerID": 1, "hostID": 100_000, "size": 10}]
+_TWO: Final[JSON] = [{"containerID": 0, "hostID": 1000, "size": 1}, {"containerID": 9, "hostID": 100_000, "size": 10}]
 
 
 def _base(*namespaces: JSON, **linux: JSON) -> Object:
@@ -85,6 +85,7 @@ _PROCESS: Final[Mapping[str, tuple[JSON, ...]]] = {
     "scheduler": (
         {"policy": "SCHED_BATCH", "nice": 5, "flags": ["SCHED_FLAG_RESET_ON_FORK"]},
         {"policy": "SCHED_FIFO", "priority": 10},
+        {"policy": "SCHED_RR", "priority": 10},
         {"policy": "SCHED_DEADLINE", "runtime": 10_000_000, "deadline": 20_000_000, "period": 20_000_000},
     ),
     "selinuxLabel": ("system_u:system_r:container_t:s0",),
@@ -282,7 +283,10 @@ def documents_with(path: str) -> Iterator[Object]:
     yield from pruned or _documents_of(root, values)
 
 
-NEEDS: Final[Mapping[str, tuple[str, JSON]]] = {"process.consoleSize": ("process.terminal", True)}
+NEEDS: Final[Mapping[str, tuple[str, JSON]]] = {
+    "process.consoleSize": ("process.terminal", True),
+    "linux.mountLabel": ("mounts", _MOUNTS[0]),
+}
 """What a member has no meaning without."""
 
 

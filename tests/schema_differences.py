@@ -65,12 +65,12 @@ STRICTER: Final = tuple(
         (r"process\.oomScoreAdj", "must be within -1000 and 1000|int32", "proc(5)"),
         (
             r"process\.scheduler\.\w+",
-            "can only be specified for",
-            "config.md: with other policies the value means nothing",
+            "can only be specified for|is for SCHED_|must be at least 1024|must not be below",
+            "config.md: with other policies the value means nothing; sched(7)",
         ),
         (r"process\.scheduler\.(nice|priority)", "must be within", "sched(7)"),
         (r"process\.ioPriority\.priority", "must be within 0 and 7", "config.md: a value between 0 and 7"),
-        (r"process\.execCPUAffinity\.\w+", "is not a list|runs backwards", "cpuset(7), List format"),
+        (r"process\.execCPUAffinity\.\w+", "is not a list|runs backwards|goes beyond", "cpuset(7), List format"),
         # mounts and hooks
         (r"mounts\[\d+\]\.destination", "must not be empty", "config.md: the path inside the container"),
         (
@@ -80,7 +80,7 @@ STRICTER: Final = tuple(
         ),
         (r"mounts\[\d+\]\.source", "is required", "a bind mount of nothing"),
         (r"mounts\[\d+\]\.options\[\d+\]", "is unknown|is not a mount option", "it would be ignored, or is misspelt"),
-        (r"mounts\[\d+\]\.options\[\d+\]", "is for mounts of type tmpfs alone", "config.md, tmpcopyup"),
+        (r"mounts\[\d+\]\.options\[\d+\]", "is for (mounts of type tmpfs|bind mounts) alone", "it would be ignored"),
         (r"mounts\[\d+\]\.options\[\d+\]", "needs uidMappings and gidMappings", "config.md, idmap"),
         (r"mounts\[\d+\]\.[ug]idMappings", "must have both", "config.md: if one is specified, the other MUST be too"),
         (r"hooks\.\w+\[\d+\]\.path", "must be an absolute path", "config.md, POSIX-platform Hooks"),
@@ -107,6 +107,12 @@ STRICTER: Final = tuple(
         (r"linux\.devices\[\d+\]\.m(aj|in)or", "must be within", "makedev(3): the kernel has 12 and 20 bits"),
         (r"linux\.netDevices.*", "invalid network device name", "dev_valid_name() of the kernel"),
         (
+            r"linux\.netDevices",
+            "without a NET namespace",
+            "there would be nowhere to move them to; runc refuses it too",
+        ),
+        (r"linux\.netDevices.*", "is what two devices are to be called", "netdevice(7): names are unique"),
+        (
             r"linux\.(masked|readonly)Paths\[\d+\]",
             "must be an absolute path",
             "config-linux.md: MUST be absolute paths",
@@ -114,10 +120,14 @@ STRICTER: Final = tuple(
         (r"linux\.personality\.domain", "is required", "config-linux.md, Personality: REQUIRED"),
         (r"linux\.personality\.flags", "must be empty", "config-linux.md: currently no flag values are supported"),
         (r"linux\.memoryPolicy\.mode", "is required", "config-linux.md, Memory policy: REQUIRED"),
-        (r"linux\.memoryPolicy\.nodes", "is not a list|runs backwards|at least one node", "set_mempolicy(2)"),
+        (
+            r"linux\.memoryPolicy\.nodes",
+            "is not a list|runs backwards|goes beyond|at least one node|no nodes",
+            "set_mempolicy(2)",
+        ),
         (r"linux\.intelRdt\.closID", "must be the name of a directory", "it names one in resctrl"),
         (r"linux\.intelRdt\..*", "must be a single line|must begin with MB:", "config-linux.md, IntelRdt"),
-        (r"linux\.seccomp\..*[eE]rrnoRet", "has no meaning for", "config-linux.md: MUST return an error"),
+        (r"linux\.seccomp\..*[eE]rrnoRet", "has no meaning for|is more than", "config-linux.md: MUST return an error"),
         (r"linux\.seccomp\.listenerMetadata", "without listenerPath", "config-linux.md: MUST NOT be set then"),
         (r"linux\.seccomp\.defaultAction", "cannot be used as default action", "write(2) could not tell of it"),
         (
@@ -135,7 +145,7 @@ STRICTER: Final = tuple(
         (r"linux\.resources\.memory\.\w+", "must be a number of bytes", "-1 is unlimited; less is nothing"),
         (r"linux\.resources\.memory\.swappiness", "must be within 0 and 100", "config-linux.md: from 0 to 100"),
         (r"linux\.resources\.memory\.swap", "is below the limit", "memory+swap is never less than memory"),
-        (r"linux\.resources\.cpu\.(cpus|mems)", "is not a list|runs backwards", "cpuset(7), List format"),
+        (r"linux\.resources\.cpu\.(cpus|mems)", "is not a list|runs backwards|goes beyond", "cpuset(7), List format"),
         (r"linux\.resources\.cpu\.idle", "must be 0 or 1", "config-linux.md: idle or not"),
         (r"linux\.resources\.blockIO.*", "must be within 10 and 1000", "config-linux.md: from 10 to 1000"),
         (
@@ -170,6 +180,11 @@ LAXER: Final = tuple(
             r"linux\.devices\[\d+\]\.fileMode",
             "is greater than the maximum",
             "engines write st_mode as stat(2) gives it, with the file's type and the sticky bits",
+        ),
+        (
+            r"linux\.seccomp(\.defaultAction)?",
+            "'defaultAction' is a required property|'' is not one of",
+            "without an action and without rules it asks for nothing; runc reads it so, and engines send it",
         ),
         (r"(freebsd|solaris|vm|windows|zos)\b.*", "", "other platforms' own: kept and written back, not read"),
         (r"process\.user\.username", "", "Windows' own: kept and written back, not read"),

@@ -24,9 +24,12 @@ ELSEWHERE = {
     "root.path": "the host finds the rootfs and says where it is",
     "linux.namespaces[].type": "there is no other that would be as good: linux.namespaces as a whole is tried",
     "linux.cgroupsPath": "the host makes the cgroups",
+    "linux.personality.flags": "no flag is defined yet, so that there is nothing to leave out",
+    "process.execCPUAffinity.initial": "the host sets it before the process is in the container's cgroups",
 }
 BY_HOST = {
     "linux.resources": "the host writes the limits",
+    "linux.intelRdt": "the host writes the schemata",
     "linux.uidMappings": "the host writes the ID maps",
     "linux.gidMappings": "the host writes the ID maps",
     "hooks.prestart[]": "the host runs the hook",
