@@ -12,7 +12,7 @@ import pytest
 
 import ocirt
 from ocirt.errors import UnsupportedError
-from ocirt.host import NAMESPACE_FILES
+from ocirt.host import NAMESPACE_FILES, Host
 from ocirt.plan import unsupported
 from ocirt.spec import JSON, Linux, Mount, Root, Spec
 from ocirt.spec.known import CAPABILITIES
@@ -164,3 +164,16 @@ def test_checkpoints_are_denied_by_the_name_that_docker_knows(told: Document) ->
 
 def test_no_annotation_can_change_what_the_host_does(told: Document) -> None:
     assert told["potentiallyUnsafeConfigAnnotations"] == []
+
+
+def test_what_an_older_kernel_does_not_know_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Host, "probe", lambda: Host(kernel=(5, 13), last_capability=37, namespaces=frozenset({"mount"}))
+    )
+    told = ocirt.features().to_json()
+    options, linux = told["mountOptions"], part(told, "linux")
+    assert isinstance(options, list)
+    assert not {"nosymfollow", "rnosymfollow"}.intersection(map(str, options))
+    assert "MPOL_PREFERRED_MANY" not in str(linux["memoryPolicy"])
+    assert linux["capabilities"] == list(CAPABILITIES)[:38]
+    assert (linux["namespaces"], linux["netDevices"]) == (["mount"], {"enabled": False})

@@ -8,7 +8,7 @@ nothing has to be said twice.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, get_args
 
 import attrs
@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from ocirt.spec import JSON
 
 OLDEST: Final = "1.0.0"
+
+SINCE: Final[Mapping[str, tuple[int, int]]] = {
+    "nosymfollow": (5, 14),
+    "rnosymfollow": (5, 14),
+    "MPOL_PREFERRED_MANY": (5, 15),
+    "MPOL_WEIGHTED_INTERLEAVE": (6, 9),
+}
+"""Words that an older kernel than this does not know (mount_setattr(2), set_mempolicy(2))."""
 
 UNSAFE_ANNOTATIONS: Final[tuple[str, ...]] = ()
 """Those of a configuration by which it could do more than its members say; a dot at the end makes it a prefix."""
@@ -141,7 +149,7 @@ def features() -> Features:
     return Features(
         oci_version_max=Spec(root=Root("")).oci_version,
         hooks=tuple(_camel(member.name) for member in attrs.fields(Hooks) if member.name != "unknown"),
-        mount_options=tuple(sorted(option for option in KNOWN if _honours(mounts=(_with(option),)))),
+        mount_options=tuple(sorted(filter(_honours_option, _known(KNOWN, host)))),
         linux=LinuxFeatures(
             namespaces=tuple(sorted(host.namespaces)),
             capabilities=CAPABILITIES[: host.last_capability + 1],
@@ -150,8 +158,8 @@ def features() -> Features:
             apparmor=Enabled(_honours_process(apparmor_profile="x") and _has_apparmor()),
             selinux=Enabled(_honours_process(selinux_label="x") and "selinuxfs" in _filesystems()),
             intel_rdt=_intel_rdt(),
-            memory_policy=_memory_policy(),
-            mount_extensions=MountExtensions(Enabled(_honours(mounts=(_with("idmap"),)))),
+            memory_policy=_memory_policy(host),
+            mount_extensions=MountExtensions(Enabled(_honours_option("idmap"))),
             net_devices=Enabled(_honours_linux(net_devices={"x": NetDevice()}) and "network" in host.namespaces),
         ),
         annotations=_annotations(),
@@ -184,9 +192,10 @@ def _intel_rdt() -> IntelRdtFeatures:
     return IntelRdtFeatures(enabled=there, schemata=there, monitoring=there)
 
 
-def _memory_policy() -> MemoryPolicyFeatures:
-    honoured = _honours_linux(memory_policy=MemoryPolicy("MPOL_DEFAULT"))
-    return MemoryPolicyFeatures(modes=MEMORY_MODES if honoured else (), flags=MEMORY_FLAGS if honoured else ())
+def _memory_policy(host: Host) -> MemoryPolicyFeatures:
+    if not _honours_linux(memory_policy=MemoryPolicy("MPOL_DEFAULT")):
+        return MemoryPolicyFeatures(modes=(), flags=())
+    return MemoryPolicyFeatures(modes=tuple(_known(MEMORY_MODES, host)), flags=MEMORY_FLAGS)
 
 
 def _annotations() -> dict[str, str]:
@@ -199,10 +208,14 @@ def _annotations() -> dict[str, str]:
     return found
 
 
-def _with(option: str) -> Mount:
-    """A mount with everything that the option may need beside it."""
+def _known(names: Iterable[str], host: Host) -> Iterator[str]:
+    return (name for name in names if host.kernel >= SINCE.get(name, (0, 0)))
+
+
+def _honours_option(option: str) -> bool:
+    """On a mount with everything that it may need beside it."""
     mappings = (IDMapping(0, 0, 1),) if option in ("idmap", "ridmap") else ()
-    return Mount("/x", "tmpfs", None, (option,), mappings, mappings)
+    return _honours(mounts=(Mount("/x", "tmpfs", None, (option,), mappings, mappings),))
 
 
 def _honours_process(**members: object) -> bool:
