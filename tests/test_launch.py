@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -164,6 +165,7 @@ def test_what_goes_on_in_a_child_is_still_ours_to_wait_for() -> None:
 
 LATE = """
 import os
+import select
 from ocirt import launch as module
 from ocirt.plan import Plan, ops as o
 plan = Plan((o.Clone(o.CLONE_NEW["user"]), o.Sync(o.Purpose.RLIMITS), o.SetHostname("x" * 65, origin="hostname")))
@@ -232,3 +234,11 @@ def test_a_hook_that_failed_is_told_with_its_code_and_its_words() -> None:
 def test_remedies_are_given_where_an_errno_alone_would_mislead() -> None:
     error = failure(Plan((t.MountFilesystem("/x", "nofs"),)), event(call="fsopen", number=errno.ENODEV))
     assert "no such filesystem" in str(error)
+
+
+def test_what_an_undone_launch_has_sent_is_closed() -> None:
+    """Init may have offered a socket that nobody has asked for any more, and have a child to come."""
+    before = os.listdir("/proc/self/fd")
+    with running(o.OfferNetlink(()), o.Clone(0), WAIT) as launched:
+        assert select.select([launched.events], [], [], 60)[0] == [launched.events]
+    assert os.listdir("/proc/self/fd") == before

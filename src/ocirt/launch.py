@@ -121,15 +121,20 @@ class Launch:
         with contextlib.suppress(OSError):
             self.events.settimeout(HEARING_SECONDS)
             self.events.shutdown(socket.SHUT_WR)
-            while self.births and self._next() is not None:
-                pass
+            while self.births and (event := self._next()) is not None:
+                _discard(event)
         for event in self.early:
-            if isinstance(event, (TerminalOpened, NetlinkOpened)):
-                os.close(event.fd)
+            _discard(event)
 
     def died(self) -> InitDied:
         """For when it stopped talking too early."""
         return InitDied("process", self.reached, reap(self.pidfd, os.WNOWAIT))
+
+
+def _discard(event: Event) -> None:
+    """Let go of what came with it."""
+    if isinstance(event, (TerminalOpened, NetlinkOpened)) and event.fd >= 0:
+        os.close(event.fd)
 
 
 @frozen

@@ -213,6 +213,7 @@ BREACHES: list[tuple[Spec, list[str]]] = [
         linux(intel_rdt=IntelRdt(clos_id="a/b", mem_bw_schema="L3:0=1", schemata=["a\nb"])),
         ["linux.intelRdt.closID", "linux.intelRdt.memBwSchema", "linux.intelRdt.schemata[0]"],
     ),
+    (linux(intel_rdt=IntelRdt(clos_id="mon_groups")), ["linux.intelRdt.closID"]),
     (linux(memory_policy=MemoryPolicy("MPOL_BIND")), ["linux.memoryPolicy.nodes"]),
     (linux(memory_policy=MemoryPolicy("MPOL_LOCAL", "0")), ["linux.memoryPolicy.nodes"]),
     (linux(memory_policy=MemoryPolicy("BIND", "0", ["X"])), ["linux.memoryPolicy.mode", "linux.memoryPolicy.flags[0]"]),

@@ -34,6 +34,8 @@ MAX_MAJOR: Final = 2**12 - 1
 MAX_MINOR: Final = 2**20 - 1
 GREATEST_RESULT: Final = {"SCMP_ACT_ERRNO": 4095, "SCMP_ACT_TRACE": 65535}
 """seccomp(2): MAX_ERRNO, and what sixteen bits hold; the kernel would cut off the rest."""
+NO_CLASSES: Final = ("", ".", "..", "info", "mon_data", "mon_groups")
+"""What else lies where resctrl has its classes."""
 _INTERFACE: Final = re.compile(r"[^\s/:]{1,15}")
 
 
@@ -147,8 +149,9 @@ def _bytes(text: str) -> bytes:
 def _intel_rdt(value: IntelRdt) -> Iterator[Problem]:
     at = "linux.intelRdt"
     name = value.clos_id
-    if name is not None and name != "/" and ("/" in name or name in ("", ".", "..")):
-        yield Problem(f"{at}.closID", name, "must be the name of a directory of resctrl")
+    if name is not None and name != "/" and ("/" in name or name in NO_CLASSES):
+        rule = f'must be the name of a class of resctrl: invalid intelRdt.ClosID "{name}"'
+        yield Problem(f"{at}.closID", name, rule)
     lines = {f"schemata[{index}]": line for index, line in enumerate(value.schemata)}
     if value.l3_cache_schema is not None:
         lines["l3CacheSchema"] = value.l3_cache_schema
