@@ -14,6 +14,7 @@ import ocirt
 from ocirt.errors import UnsupportedError
 from ocirt.host import NAMESPACE_FILES, Host
 from ocirt.plan import unsupported
+from ocirt.seccomp import library
 from ocirt.spec import JSON, Linux, Mount, Root, Spec
 from ocirt.spec.known import CAPABILITIES
 from ocirt.spec.options import KNOWN
@@ -177,3 +178,26 @@ def test_what_an_older_kernel_does_not_know_is_left_out(monkeypatch: pytest.Monk
     assert "MPOL_PREFERRED_MANY" not in str(linux["memoryPolicy"])
     assert linux["capabilities"] == list(CAPABILITIES)[:38]
     assert (linux["namespaces"], linux["netDevices"]) == (["mount"], {"enabled": False})
+
+
+def test_seccomp_is_what_libseccomp_and_the_kernel_have(linux: Document) -> None:
+    seccomp = part(linux, "seccomp")
+    if not seccomp["enabled"]:
+        pytest.skip("needs libseccomp (Debian: apt-get install libseccomp2)")
+    names = {name: str(seccomp[name]) for name in seccomp}
+    assert ("user_notif" in Path("/proc/sys/kernel/seccomp/actions_avail").read_text()) is (
+        "NOTIFY" in names["actions"]
+    )
+    assert "'SCMP_ACT_ERRNO'" in names["actions"]
+    assert "'SCMP_CMP_MASKED_EQ'" in names["operators"]
+    assert "'SCMP_ARCH_X86_64'" in names["archs"]
+    assert "'SECCOMP_FILTER_FLAG_SPEC_ALLOW'" in names["supportedFlags"]
+
+
+def test_without_libseccomp_there_is_no_seccomp(monkeypatch: pytest.MonkeyPatch) -> None:
+    library._library.cache_clear()
+    monkeypatch.setattr(library, "SONAME", "no-such-library.so.0")
+    try:
+        assert part(ocirt.features().to_json(), "linux", "seccomp")["enabled"] is False
+    finally:
+        library._library.cache_clear()

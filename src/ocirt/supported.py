@@ -27,10 +27,19 @@ from ocirt.spec import (
     Process,
     Resources,
     Root,
+    Seccomp,
     Spec,
 )
 from ocirt.spec.config import Hooks
-from ocirt.spec.known import CAPABILITIES, MEMORY_FLAGS, MEMORY_MODES
+from ocirt.spec.known import (
+    CAPABILITIES,
+    MEMORY_FLAGS,
+    MEMORY_MODES,
+    SECCOMP_ACTIONS,
+    SECCOMP_ARCHITECTURES,
+    SECCOMP_FLAGS,
+    SECCOMP_OPERATORS,
+)
 from ocirt.spec.limits import RDMA
 from ocirt.spec.options import KNOWN
 
@@ -44,8 +53,16 @@ SINCE: Final[Mapping[str, tuple[int, int]]] = {
     "rnosymfollow": (5, 14),
     "MPOL_PREFERRED_MANY": (5, 15),
     "MPOL_WEIGHTED_INTERLEAVE": (6, 9),
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": (5, 19),
 }
-"""Words that an older kernel than this does not know (mount_setattr(2), set_mempolicy(2))."""
+"""Words that an older kernel than this does not know (mount_setattr(2), set_mempolicy(2), seccomp(2))."""
+
+KERNEL_ACTIONS: Final = {
+    **{name: name.removeprefix("SCMP_ACT_").lower() for name in SECCOMP_ACTIONS},
+    "SCMP_ACT_KILL": "kill_thread",
+    "SCMP_ACT_NOTIFY": "user_notif",
+}
+"""Their names in /proc/sys/kernel/seccomp/actions_avail (seccomp(2))."""
 
 UNSAFE_ANNOTATIONS: Final[tuple[str, ...]] = ()
 """Those of a configuration by which it could do more than its members say; a dot at the end makes it a prefix."""
@@ -154,7 +171,7 @@ def features() -> Features:
             namespaces=tuple(sorted(host.namespaces)),
             capabilities=CAPABILITIES[: host.last_capability + 1],
             cgroup=cgroup_features(),
-            seccomp=seccomp_features(),
+            seccomp=seccomp_features(host),
             apparmor=Enabled(_honours_process(apparmor_profile="x") and _has_apparmor()),
             selinux=Enabled(_honours_process(selinux_label="x") and "selinuxfs" in _filesystems()),
             intel_rdt=_intel_rdt(),
@@ -166,9 +183,25 @@ def features() -> Features:
     )
 
 
-def seccomp_features() -> SeccompFeatures:
-    """None yet."""
-    return SeccompFeatures(enabled=False)
+def seccomp_features(host: Host) -> SeccompFeatures:
+    """What libseccomp and the kernel have both; without either there is none."""
+    from ocirt.seccomp import library
+
+    available = _read("/proc/sys/kernel/seccomp/actions_avail").split()
+    try:
+        library.native()
+    except UnsupportedError:
+        available = []
+    if not available or not _honours_linux(seccomp=Seccomp("SCMP_ACT_ALLOW")):
+        return SeccompFeatures(enabled=False)
+    return SeccompFeatures(
+        enabled=True,
+        actions=tuple(name for name in SECCOMP_ACTIONS if KERNEL_ACTIONS[name] in available),
+        operators=SECCOMP_OPERATORS,
+        archs=tuple(name for name in SECCOMP_ARCHITECTURES if library.architecture(name)),
+        known_flags=SECCOMP_FLAGS,
+        supported_flags=tuple(_known(SECCOMP_FLAGS, host)),
+    )
 
 
 def cgroup_features() -> CgroupFeatures:
