@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ocirt import Spec
-from ocirt.errors import OCIError, SetupError, SpecError
+from ocirt.errors import OCIError, SetupError, SpecError, UnsupportedError
 from ocirt.host import Host
 from ocirt.spec import IDMapping, Mount, Namespace
 from tests.lifecycle.test_mounts import with_mounts, writable
@@ -158,6 +158,40 @@ def test_mappings_that_the_kernel_refuses_are_an_error_at_their_mount(lab: Lab, 
     with pytest.raises(OCIError) as caught:
         lab.create(with_mounts(bound(tree, "idmap", uids=many, gids=many)))
     assert "mounts[7].uidMappings" in str(caught.value)
+
+
+def test_an_option_can_hold_the_mappings_as_crun_reads_them(lab: Lab, tree: Path) -> None:
+    mount = bound(tree, "idmap=uids=1000-7-1#2000-9-1;gids=1001-8-5")
+    assert lab.output(with_mounts(mount, script=f"{OWNERS} /tmp/file")) == "7:8\n"
+
+
+def test_such_mappings_can_be_relative_to_the_containers(lab: Lab, tree: Path) -> None:
+    mount = bound(tree, "ridmap=uids=@1000-3-1;gids=@1001-4-1")
+    assert lab.output(in_user_namespace(with_mounts(mount, script=f"{OWNERS} /tmp/file"))) == "3:4\n"
+
+
+def test_what_is_relative_to_nothing_is_an_error(lab: Lab, tree: Path) -> None:
+    with pytest.raises(UnsupportedError, match="maps no such range") as caught:
+        lab.create(in_user_namespace(with_mounts(bound(tree, "idmap=uids=0-0-1;gids=@0-65530-10"))))
+    assert caught.value.origin == "mounts[7].options[1]"
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        ("uids=0-1-1", "both uids and gids"),
+        ("uids=0-1;gids=0-1-1", "not three numbers"),
+        ("uids=0-1-x;gids=0-1-1", "not three numbers"),
+        ("uids=0-1-0;gids=0-1-1", "an empty range"),
+        ("uids=0-4294967295-1;gids=0-1-1", "beyond the last ID"),
+        ("uids=0-1-1;uids=0-1-1", "each once"),
+        ("", "each once"),
+    ],
+)
+def test_what_is_no_mapping_is_a_problem_of_its_option(lab: Lab, tree: Path, words: str, rule: str) -> None:
+    with pytest.raises(SpecError, match=rule) as caught:
+        lab.create(with_mounts(bound(tree, f"idmap={words}")))
+    assert [problem.path for problem in caught.value.problems] == ["mounts[7].options[1]"]
 
 
 def test_without_any_mapping_there_is_nothing_to_apply(lab: Lab, tree: Path) -> None:

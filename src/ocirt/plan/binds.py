@@ -7,13 +7,14 @@ Where init could not see the host by then, the tree is taken beforehand.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ocirt.errors import UnsupportedError
 from ocirt.plan.context import Context, NamespaceFile
 from ocirt.plan.ops import NO_FD, Fd, Op, Tolerance
 from ocirt.plan.tree_ops import Attributes, BindMount, MapOwners, OpenTree
-from ocirt.spec import Mount
+from ocirt.spec import IDMapping, Mount
+from ocirt.spec.mapping_words import Triplet, parse_words
 from ocirt.spec.options import SUPERBLOCK, WITHOUT_EFFECT, MountOptions
 
 
@@ -85,13 +86,14 @@ def _covered(context: Context, index: int, source: str) -> str | None:
 def mapped_ids(context: Context, mount: Mount, options: MountOptions, origin: str) -> tuple[Fd, str] | None:
     """The user namespace whose IDs this mount shows, and the member that asked for it.
 
-    The mount's own mappings are absolute, as runc and crun take them; without any, the container's user namespace
-    is meant.
+    The mount's own mappings are absolute, as runc and crun take them, but for those that an option says to be
+    relative; without any, the container's user namespace is meant.
     """
     if mount.uid_mappings:
         asked = f"{origin}.uidMappings"
     elif options.idmap:
-        asked = f"{origin}.options[{mount.options.index(options.idmap)}]"
+        place = next(index for index, word in enumerate(mount.options) if word.partition("=")[0] == options.idmap)
+        asked = f"{origin}.options[{place}]"
     else:
         return None
     if context.host.rootless:
@@ -99,6 +101,10 @@ def mapped_ids(context: Context, mount: Mount, options: MountOptions, origin: st
     if mount.uid_mappings:
         return context.slots.mapped(mount.uid_mappings, mount.gid_mappings, asked), asked
     linux = context.linux
+    if options.mapping_words is not None:
+        words = parse_words(options.mapping_words)
+        uids, gids = _absolute(words.uids, linux.uid_mappings, asked), _absolute(words.gids, linux.gid_mappings, asked)
+        return context.slots.mapped(uids, gids, asked), asked
     if context.namespaces.creates("user"):
         return context.slots.mapped(linux.uid_mappings, linux.gid_mappings, asked), asked
     if context.namespaces.joins("user"):
@@ -106,4 +112,21 @@ def mapped_ids(context: Context, mount: Mount, options: MountOptions, origin: st
         return context.slots.add(NamespaceFile(namespace.path or "", "user", asked)), asked
     raise UnsupportedError(
         asked, "no mapping to apply: give the mount uidMappings and gidMappings, or the container a user namespace"
+    )
+
+
+def _absolute(triplets: Sequence[Triplet], mappings: Sequence[IDMapping], asked: str) -> tuple[IDMapping, ...]:
+    return tuple(_range(triplet, mappings, asked) for triplet in triplets)
+
+
+def _range(triplet: Triplet, mappings: Sequence[IDMapping], asked: str) -> IDMapping:
+    first, shown, size, relative = triplet
+    if not relative:
+        return IDMapping(first, shown, size)
+    for entry in mappings:
+        offset = shown - entry.container_id
+        if offset >= 0 and offset + size <= entry.size:
+            return IDMapping(first, entry.host_id + offset, size)
+    raise UnsupportedError(
+        asked, f"@{first}-{shown}-{size} is relative to the container's user namespace, which maps no such range in one"
     )

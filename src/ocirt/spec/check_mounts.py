@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ocirt.errors import Problem
 from ocirt.spec.base import relation
 from ocirt.spec.known import did_you_mean, nearest
+from ocirt.spec.mapping_words import WORDS, parse_words
 from ocirt.spec.options import KNOWN, parse_options
 
 if TYPE_CHECKING:
@@ -70,12 +71,26 @@ def _option(option: str, bind: int | None, mount: str, index: int) -> Iterator[P
     if option in KNOWN:
         return
     at = f"{mount}.options[{index}]"
-    if bind is not None:
+    word, equals, mappings = option.partition("=")
+    if word in WORDS and equals:
+        yield from _mapping_words(mappings, option, at)
+    elif bind is not None:
         question = "" if "=" in option else did_you_mean(option, KNOWN)
         rule = f"is unknown, and bind mounts cannot have any filesystem-specific options applied{question}"
         yield Problem(relation(at, f"{mount}.options[{bind}]"), option, rule)
     elif meant := _misspelt(option):
         yield Problem(at, option, f"is not a mount option; did you mean {meant}?")
+
+
+def _mapping_words(text: str, option: str, at: str) -> Iterator[Problem]:
+    try:
+        words = parse_words(text)
+    except ValueError as error:
+        yield Problem(at, option, str(error))
+        return
+    for triplet in (*words.uids, *words.gids):
+        if triplet.size == 0 or max(triplet.filesystem, triplet.shown) + triplet.size > ID_END - 1:
+            yield Problem(at, option, "has an empty range, or one beyond the last ID")
 
 
 @lru_cache(maxsize=256)
@@ -89,6 +104,9 @@ def _misspelt(option: str) -> str | None:
 def _mappings_of(value: Mount, at: str) -> Iterator[Problem]:
     yield from id_mappings(value.uid_mappings, f"{at}.uidMappings")
     yield from id_mappings(value.gid_mappings, f"{at}.gidMappings")
+    if value.uid_mappings and parse_options(value.options).mapping_words is not None:
+        where = relation(f"{at}.uidMappings", f"{at}.options")
+        yield Problem(where, None, "are in the options as well; leave one of them out")
     if bool(value.uid_mappings) != bool(value.gid_mappings):
         lacking, other = ("gid", "uid") if value.uid_mappings else ("uid", "gid")
         where = relation(f"{at}.{lacking}Mappings", f"{at}.{other}Mappings")

@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 
 from attrs import frozen
 
+from ocirt.spec.mapping_words import WORDS
+
 RDONLY: Final = 0x1
 NOSUID: Final = 0x2
 NODEV: Final = 0x4
@@ -102,6 +104,8 @@ class MountOptions:
     superblock: tuple[str, ...] = ()
     data: tuple[tuple[str, str | None], ...] = ()
     idmap: str | None = None
+    mapping_words: str | None = None
+    """What crun takes after ``idmap=``."""
     tmpcopyup: bool = False
     src_nofollow: bool = False
     dest_nofollow: bool = False
@@ -125,9 +129,10 @@ def _parse(options: tuple[str, ...]) -> MountOptions:
             own = _changed(own, option)
         elif option in SUPERBLOCK:
             superblock[SUPERBLOCK[option]] = option
-        elif option not in KNOWN:
+        elif option not in KNOWN and option.partition("=")[0] not in WORDS:
             key, equals, value = option.partition("=")
             data.append((key, value if equals else None))
+    mapped = next((parts for option in reversed(options) if (parts := option.partition("="))[0] in WORDS), ("", "", ""))
     return MountOptions(
         bind="bind" in options or "rbind" in options,
         recursive="rbind" in options,
@@ -139,7 +144,8 @@ def _parse(options: tuple[str, ...]) -> MountOptions:
         propagation=tuple(option for option in options if option in PROPAGATION),
         superblock=tuple(option for option in superblock.values() if option not in WITHOUT_EFFECT),
         data=tuple(data),
-        idmap=next((option for option in reversed(options) if option in ("idmap", "ridmap")), None),
+        idmap=mapped[0] or None,
+        mapping_words=mapped[2] if mapped[1] else None,
         tmpcopyup="tmpcopyup" in options,
         src_nofollow="src-nofollow" in options,
         dest_nofollow="dest-nofollow" in options,
