@@ -22,7 +22,7 @@ from ocirt._native import INIT, ffi, lib
 from ocirt.errors import HookError, InitDied, OCIError, SetupError, UnsupportedError, ended
 from ocirt.plan import Plan
 from ocirt.plan.ops import CLONE_NEW, UNASKED, Clone, Op, Purpose, RunHook, Sync
-from ocirt.plan.tree_ops import Attributes, BindMount, SetMountAttributes
+from ocirt.plan.tree_ops import Attributes, BindMount, MountFilesystem, SetMountAttributes
 from ocirt.spec.options import ATIME
 from ocirt.wire import EVENT, Cloned, Event, Failed, Frame, NetlinkOpened, TerminalOpened, decode, encode
 
@@ -236,6 +236,8 @@ def hint(op: Op, event: Failed) -> str:
     """A remedy, where the errno alone would send people searching."""
     name = type(op).__name__
     match name, event.call, event.errno:
+        case "MountFilesystem", "openat2" | "fstat", errno.ELOOP | errno.ENOTDIR if type_ := _kernels_own(op):
+            return f'filesystem "{type_}" must be mounted on ordinary directory'
         case "MountFilesystem", "fsopen", errno.ENODEV:
             return "this kernel has no such filesystem (or its module is not loaded)"
         case "MountFilesystem" | "BindMount", _, errno.EROFS:
@@ -276,6 +278,11 @@ def hint(op: Op, event: Failed) -> str:
         case "InstallSeccomp", "seccomp", errno.EBUSY:
             return "the caller is under a filter that notifies, and a process may have one of those only"
     return ""
+
+
+def _kernels_own(op: Op) -> str:
+    """The type of a filesystem that must be where it seems to be (CVE-2019-19921)."""
+    return op.type if isinstance(op, MountFilesystem) and op.type in ("proc", "sysfs") else ""
 
 
 def _locked(op: Op) -> str:

@@ -80,6 +80,9 @@ def test_proc_and_sys_are_mounted_on_directories_only(own_lab: Lab, place: str, 
     with pytest.raises(SetupError) as caught:
         own_lab.create(document("true"))
     assert caught.value.origin == ("mounts[0]" if place == "proc" else "mounts[5]")
+    assert f'filesystem "{place}{"fs" if place == "sys" else ""}" must be mounted on ordinary directory' in str(
+        caught.value
+    )
     assert own_lab.remains() == []
 
 

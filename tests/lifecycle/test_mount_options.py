@@ -224,6 +224,13 @@ def test_mqueue_shows_the_containers_own_queues(lab: Lab) -> None:
     assert seen(lab, in_user_namespace(shell(SHOW), "network"))["/dev/mqueue"].type == "mqueue"
 
 
+def test_mqueue_of_the_hosts_ipc_namespace_is_not_to_be_had_in_a_user_namespace(lab: Lab) -> None:
+    members = {"uid_mappings": USER, "gid_mappings": USER, "namespaces": namespaces("pid", "network", "mount", "user")}
+    with pytest.raises(SetupError, match="also needs its own pid, network or ipc namespace") as caught:
+        lab.create(shell("true").evolve(hostname=None, linux=linux(**members)))
+    assert caught.value.origin == "mounts[4]"
+
+
 def test_a_group_that_the_user_namespace_has_not_is_an_error_at_its_option(lab: Lab) -> None:
     mapping = (IDMapping(0, 200_000, 1),)
     with pytest.raises(UnsupportedError, match="cannot specify gid=5 mount option") as caught:
