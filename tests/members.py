@@ -171,7 +171,22 @@ _SECCOMP: Final[tuple[JSON, ...]] = (
             },
         ],
     },
-    {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_KILL"}]},
+    {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [
+            {"names": ["mkdir"], "action": "SCMP_ACT_KILL", "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_GT"}]}
+        ],
+    },
+    {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [
+            {
+                "names": ["socket"],
+                "action": "SCMP_ACT_ERRNO",
+                "args": [{"index": 0, "value": 255, "valueTwo": 7, "op": "SCMP_CMP_MASKED_EQ"}],
+            }
+        ],
+    },
 )
 
 _LINUX: Final[Mapping[str, tuple[JSON, ...]]] = {

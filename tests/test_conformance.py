@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from ocirt.errors import UnsupportedError
 from ocirt.plan import plan_create, plan_exec
+from ocirt.seccomp import program_of
 from ocirt.spec import Spec
 from ocirt.spec.options import KNOWN, WITHOUT_EFFECT
 from tests import conformance
@@ -25,8 +27,12 @@ ELSEWHERE = {
     "linux.namespaces[].type": "there is no other that would be as good: linux.namespaces as a whole is tried",
     "linux.cgroupsPath": "the host makes the cgroups",
     "linux.personality.flags": "no flag is defined yet, so that there is nothing to leave out",
+    "linux.seccomp.listenerPath": "the host sends the listener there",
+    "linux.seccomp.listenerMetadata": "the host sends it along",
     "process.execCPUAffinity.initial": "the host sets it before the process is in the container's cgroups",
 }
+LIBSECCOMP = ctypes.util.find_library("seccomp") is not None
+
 BY_HOST = {
     "linux.resources": "the host writes the limits",
     "linux.intelRdt": "the host writes the schemata",
@@ -51,6 +57,8 @@ def test_the_table_is_what_the_tests_make_of_it() -> None:
 def test_what_is_honoured_changes_what_is_done(path: str) -> None:
     """A member that could be left out, or be another, with the same outcome is ignored."""
     honoured = [document for document in documents_with(path) if refusal(document) is None]
+    if path.startswith("linux.seccomp.") and not LIBSECCOMP:
+        pytest.skip("needs libseccomp (Debian: apt-get install libseccomp2)")
     if path in OTHER_PLATFORMS or path in ELSEWHERE or path.startswith(tuple(BY_HOST)) or not honoured:
         return
     assert any(
@@ -82,9 +90,19 @@ def test_no_mount_option_is_ignored_without_a_reason(option: str) -> None:
 
 
 def done(document: Object) -> object:
-    """What init does to make the container, and to execute one more process as its own."""
+    """What init does to make the container, and to execute one more process as its own; and their filter."""
     spec = Spec.from_json(document)
-    return plan_create(spec, HOST, SITE), spec.process and plan_exec(spec.process, spec, HOST, SITE)
+    created = plan_create(spec, HOST, SITE)
+    executed = spec.process and plan_exec(spec.process, spec, HOST, SITE)
+    return created, executed, _filter(spec)
+
+
+def _filter(spec: Spec) -> bytes | str:
+    """Where libseccomp is missing, or too old for it, the words that say so."""
+    try:
+        return program_of(spec)
+    except UnsupportedError as error:
+        return error.needs
 
 
 # The table tells what is wrong.
