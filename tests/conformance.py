@@ -26,7 +26,8 @@ from ocirt.errors import SpecError, UnsupportedError
 from ocirt.plan import Plan, plan_create
 from ocirt.spec import JSON, Spec
 from ocirt.spec.options import KNOWN
-from tests.members import MAPPED, Object, copied, documents_with, member_paths, put
+from tests.documents import documents_with, member_paths
+from tests.members import MAPPED, Object, copied, put
 from tests.mutations import HOST, SITE
 from tests.plan.paths import look_up
 

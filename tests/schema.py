@@ -54,7 +54,7 @@ def place(error: ValidationError) -> str:
 
 
 def properties() -> Iterator[str]:
-    """Every property that the schema of a configuration has, as ``tests.members`` writes paths."""
+    """Every property that the schema of a configuration has, as ``tests.documents`` writes paths."""
     root = json.loads((SCHEMA / "config-schema.json").read_text())
     yield from _properties(root, root, "")
 

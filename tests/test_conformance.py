@@ -16,7 +16,8 @@ from ocirt.spec import Spec
 from ocirt.spec.options import KNOWN, WITHOUT_EFFECT
 from tests import conformance
 from tests.conformance import OTHER_PLATFORMS, ROOT, Row, faults, matches, option_state, refusal, state, text
-from tests.members import Object, changed_or_left_out, documents_with, member_paths
+from tests.documents import changed_or_left_out, documents_with, member_paths
+from tests.members import Object
 from tests.mutations import HOST, SITE, is_near
 
 ELSEWHERE = {

@@ -11,7 +11,8 @@ from ocirt.errors import SpecError, UnsupportedError
 from ocirt.plan import plan_create
 from ocirt.spec import JSON, Spec
 from tests import mutations
-from tests.members import BASES, VALUES, Object, copied, documents_with, member_paths, put, random_document
+from tests.documents import documents_with, member_paths
+from tests.members import BASES, VALUES, Object, copied, put, random_document
 from tests.mutations import Mutation, is_near, judge, mutate
 from tests.plan.strategies import Case, honoured
 
