@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+import pytest
 from hypothesis import given, settings
 
 from ocirt.errors import UnsupportedError
@@ -24,6 +25,8 @@ from tests.plan.paths import ABSENT, is_known, look_up
 from tests.plan.strategies import Case, cases, executions, honoured
 
 T = TypeVar("T", bound=Op)
+
+pytestmark = pytest.mark.slow  # all of them together
 
 # Drawing a configuration takes longer than planning it: so many examples a law, and many laws.
 law = settings(max_examples=30)

@@ -20,10 +20,12 @@ MUTATIONS = 2000
 """``make fuzz`` makes fifty times as many, from another seed each time."""
 
 
+@pytest.mark.slow
 def test_any_single_change_is_valid_or_told_where_it_is() -> None:
     assert list(mutations.run(MUTATIONS, seed=1)) == []
 
 
+@pytest.mark.slow
 def test_changes_reach_most_members_and_are_refused_as_often_as_not() -> None:
     """So that the law above says something."""
     random = Random(2)
