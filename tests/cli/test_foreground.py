@@ -29,7 +29,11 @@ def at_a_terminal(commands: Commands, *words: str) -> Iterator[tuple[subprocess.
     )
     try:
         with run:
-            yield run, master, slave
+            try:
+                yield run, master, slave
+            except BaseException:
+                run.kill()  # or we would wait for it, and it for us
+                raise
     finally:
         os.close(slave)
         os.close(master)

@@ -21,7 +21,7 @@ def execute(call: Call) -> int:
     options = call.options
     refuse_preserved_descriptors(options)
     container = Container.load(call.container_id, root=call.root)
-    program = _program(options, container.spec)
+    program = _sized(_program(options, container.spec))
     cgroup = _cgroups(options.all("cgroup"))
     detached = options.on("detach")
     with Console.connect(options.text("console-socket"), terminal=program.terminal, detached=detached) as console:
@@ -33,6 +33,16 @@ def execute(call: Call) -> int:
             process.kill()
             raise
     return 0 if detached else attend(process, lambda: None)
+
+
+def _sized(program: ProcessSpec) -> ProcessSpec:
+    """With our terminal's size from the beginning: it runs before we could hand that on."""
+    from ocirt.cli.foreground import host_size
+    from ocirt.spec import ConsoleSize
+
+    if not program.terminal or program.console_size is not None or (size := host_size()) is None:
+        return program
+    return program.evolve(console_size=ConsoleSize(height=size[0], width=size[1]))
 
 
 def _write_pid(options: Parsed, process: Process) -> None:

@@ -70,14 +70,23 @@ def _prepare(terminal: Terminal, host: int | None) -> None:
     _hand_on_size(terminal, host)
 
 
+def host_size() -> tuple[int, int] | None:
+    """Lines and columns of our terminal, where we have one."""
+    host = _host_terminal()
+    return None if host is None else _size(host)
+
+
+def _size(host: int) -> tuple[int, int] | None:
+    lines, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(host, termios.TIOCGWINSZ, bytes(8)))
+    return (lines, columns) if lines and columns else None
+
+
 def _hand_on_size(terminal: Terminal | None, host: int | None) -> None:
     if terminal is None or host is None:
         return
     with contextlib.suppress(OSError):  # one of them is gone, and what is not there has no size
-        size = fcntl.ioctl(host, termios.TIOCGWINSZ, bytes(8))
-        lines, columns, _, _ = struct.unpack("HHHH", size)
-        if lines and columns:
-            terminal.resize(columns, lines)
+        if (size := _size(host)) is not None:
+            terminal.resize(size[1], size[0])
 
 
 @contextlib.contextmanager
