@@ -186,9 +186,9 @@ class Creation:
                 case SyncRequested(Purpose.CREATED):
                     self._commit(launched.pid)
                     return
-                case ListenerOpened(number):
+                case ListenerOpened():
                     state = describe(self.record._replace(pid=launched.pid), Status.CREATING)
-                    notify.hand_over(self.document, self.request.answers, launched.pidfd, number, launched.pid, state)
+                    notify.hand_over(self.document, self.request.answers, launched.pidfd, event, launched.pid, state)
             launched.reached = type(event).__name__ if not isinstance(event, SyncRequested) else event.purpose.name
             launched.go()
         raise launched.died()

@@ -181,9 +181,9 @@ class Execution:
                         number = getattr(resource, limit.type)
                         set_rlimit(launched.pid, number, limit.soft, limit.hard, f"process.rlimits[{index}]")
                     launched.go()
-                case ListenerOpened(number):
+                case ListenerOpened():
                     state = describe_state(self.record, Status.RUNNING)
-                    notify.hand_over(self.document, self.answers, launched.pidfd, number, launched.pid, state)
+                    notify.hand_over(self.document, self.answers, launched.pidfd, event, launched.pid, state)
                     launched.go()
 
     def _place(self, pid: int) -> None:

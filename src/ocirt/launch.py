@@ -24,7 +24,18 @@ from ocirt.plan import Plan
 from ocirt.plan.ops import CLONE_NEW, UNASKED, Clone, Op, Purpose, RunHook, Sync
 from ocirt.plan.tree_ops import Attributes, BindMount, MountFilesystem, SetMountAttributes
 from ocirt.spec.options import ATIME
-from ocirt.wire import EVENT, Cloned, Event, Failed, Frame, NetlinkOpened, TerminalOpened, decode, encode
+from ocirt.wire import (
+    EVENT,
+    Cloned,
+    Event,
+    Failed,
+    Frame,
+    ListenerOpened,
+    NetlinkOpened,
+    TerminalOpened,
+    decode,
+    encode,
+)
 
 SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 MFD_EXEC: Final = 0x10
@@ -133,7 +144,7 @@ class Launch:
 
 def _discard(event: Event) -> None:
     """Let go of what came with it."""
-    if isinstance(event, (TerminalOpened, NetlinkOpened)) and event.fd >= 0:
+    if isinstance(event, (TerminalOpened, NetlinkOpened, ListenerOpened)) and event.fd >= 0:
         os.close(event.fd)
 
 

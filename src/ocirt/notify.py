@@ -13,6 +13,7 @@ from ocirt.errors import SetupError, UnsupportedError
 from ocirt.launch import take_descriptor
 from ocirt.seccomp import notifies, profile_of
 from ocirt.spec import Seccomp, Spec
+from ocirt.wire import ListenerOpened
 
 if TYPE_CHECKING:
     from ocirt.answers import Answers
@@ -35,34 +36,36 @@ def check(document: Spec, answers: Answers | None) -> None:
 
 
 def hand_over(
-    document: Spec, answers: Answers | None, pidfd: int, number: int, pid: int, state: Mapping[str, object]
+    document: Spec, answers: Answers | None, pidfd: int, told: ListenerOpened, pid: int, state: Mapping[str, object]
 ) -> None:
-    """Take the listener out of a process that has just installed its filter, and give it to who answers.
+    """Give the listener of a process that has just installed its filter to who answers.
 
     :raises SetupError, UnsupportedError: that cannot be done; nobody would answer then.
     """
-    check(document, answers)
     profile = profile_of(document.linux)
     assert profile is not None  # there is a filter
-    listener = take_listener(pidfd, number)
+    listener = told.fd if told.fd >= 0 else take_listener(pidfd, told.number)
     if answers is not None:
         answers.give(listener, profile)
         return
     try:
+        check(document, answers)
         send_listener(profile, listener, pid, state)
     finally:
         os.close(listener)
 
 
 def take_listener(pidfd: int, number: int) -> int:
-    """The descriptor that notifications come from, out of the process that has just installed its filter.
+    """The descriptor that notifications come from, out of a process that may not send it.
 
-    :raises SetupError: we may not.
+    :raises SetupError: we may not either.
     """
     try:
         return take_descriptor(pidfd, number)
     except OSError as error:
-        hint = "that takes the right to trace the container's process (ptrace(2))"
+        hint = (
+            "that takes the right to trace the container's process; a profile that allows sendmsg needs no such right"
+        )
         raise SetupError("linux.seccomp", OPERATION, "pidfd_getfd", error.errno or 0, "", hint) from error
 
 

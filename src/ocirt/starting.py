@@ -40,10 +40,12 @@ def _last_words(connection: socket.socket, record: Record, document: Spec, answe
     """What went wrong, if anything did; where there is a listener, it is passed on first."""
     while isinstance(event := receive(connection), ListenerOpened):
         pidfd = open_init(record)
-        if pidfd is None:
+        if pidfd is None:  # it has been killed; nobody is left to ask
+            if event.fd >= 0:
+                os.close(event.fd)
             continue
         try:
-            notify.hand_over(document, answers, pidfd, event.number, record.pid, describe(record, Status.CREATED))
+            notify.hand_over(document, answers, pidfd, event, record.pid, describe(record, Status.CREATED))
         finally:
             os.close(pidfd)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):

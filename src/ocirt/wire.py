@@ -149,9 +149,10 @@ class Started(Said):
 
 @frozen
 class ListenerOpened(Said):
-    """A filter asks about system calls: init waits for somebody to take descriptor ``number`` out of it."""
+    """A filter asks about system calls, by ``fd``; if that is -1, init waits for somebody to take its ``number``."""
 
     number: int
+    fd: int
 
 
 @frozen
@@ -182,7 +183,7 @@ def decode(frame: bytes, fd: int) -> Event:
     if kind == lib.EVENT_STARTED:
         return Started(index=index)
     if kind == lib.EVENT_LISTENER:
-        return ListenerOpened(value, index=index)
+        return ListenerOpened(value, fd, index=index)
     call, detail = EVENT.unpack(frame)[-2:]
     return Failed(left, errno, value, _text(call), _text(detail), index=index)
 

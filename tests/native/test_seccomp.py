@@ -62,6 +62,7 @@ def test_the_number_of_a_listener_is_told_and_its_taking_awaited() -> None:
     answered = run_bytes(plan, answers=1)
     assert isinstance(answered.events[0], ListenerOpened)
     assert answered.events[0].number > 3
+    assert answered.events[0].fd == -1
     assert answered.failure is not None
 
 

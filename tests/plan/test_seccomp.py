@@ -8,7 +8,7 @@ from ocirt.errors import UnsupportedError
 from ocirt.host import Host
 from ocirt.plan import Plan, Site, plan_create
 from ocirt.plan.ops import InstallSeccomp
-from ocirt.spec import Linux, Namespace, Process, Root, Seccomp, Spec, Syscall
+from ocirt.spec import Linux, Namespace, Process, Root, Seccomp, Spec, Syscall, SyscallArg
 from tests.plan.examples import ROOT
 from tests.plan.strategies import FILTER
 
@@ -80,3 +80,24 @@ def test_a_profile_that_nobody_has_compiled_does_not_get_lost() -> None:
     """The kernel refuses a filter without instructions, and so the container fails rather than run without one."""
     plan = planned(Seccomp("SCMP_ACT_LOG"), compiled=b"")
     assert [op.program for op in plan.ops if isinstance(op, InstallSeccomp)] == [b""]
+
+
+SENDING = Syscall(("sendmsg",), "SCMP_ACT_ALLOW")
+CONDITION = (SyscallArg(0, 1, op="SCMP_CMP_EQ"),)
+
+
+@pytest.mark.parametrize(
+    ("default", "rules", "sends"),
+    [
+        ("SCMP_ACT_ALLOW", (), True),
+        ("SCMP_ACT_LOG", (), True),
+        ("SCMP_ACT_ERRNO", (), False),
+        ("SCMP_ACT_ERRNO", (SENDING,), True),
+        ("SCMP_ACT_ERRNO", (SENDING.evolve(args=CONDITION),), False),
+        ("SCMP_ACT_ALLOW", (SENDING.evolve(action="SCMP_ACT_NOTIFY"),), False),
+        ("SCMP_ACT_ALLOW", (SENDING.evolve(action="SCMP_ACT_KILL", args=CONDITION),), False),
+    ],
+)
+def test_a_listener_is_sent_if_the_filter_lets_that_pass(default: str, rules: tuple[Syscall, ...], sends: bool) -> None:
+    plan = planned(Seccomp(default, syscalls=(*ASKING, *rules)))
+    assert [op.sends for op in plan.ops if isinstance(op, InstallSeccomp)] == [sends]

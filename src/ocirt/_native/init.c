@@ -72,7 +72,7 @@ static const struct {
 	[OP_AWAIT_START] = {op_await_start, 1, 0},
 	[OP_EXEC] = {op_exec, 2, 1},
 	[OP_KILL_WHEN_ORPHANED] = {op_kill_when_orphaned, 2, 0},
-	[OP_INSTALL_SECCOMP] = {op_install_seccomp, 1, 0},
+	[OP_INSTALL_SECCOMP] = {op_install_seccomp, 2, 0},
 };
 
 void note(const char *detail)

@@ -6,18 +6,20 @@
 
 #include "ops.h"
 
-/* Numbers: flags, then the program, whose instructions are eight bytes each.
+/* Numbers: flags, whether the profile lets us send a descriptor, then the
+ * program, whose instructions are eight bytes each.
  *
  * Under the filter we can rely on nothing. So where Exec comes next, all of it
- * but execve itself is done before; and of a listener we tell the number alone,
- * by write(2), to which no notification may apply: with sendmsg(2) we would wait
- * for an answer from whoever is still waiting for the listener. */
+ * but execve itself is done before. And a listener can be sent only if nobody is
+ * asked about sendmsg(2), or we would wait for an answer from whoever is still
+ * waiting for the listener; otherwise we tell its number, by write(2), which no
+ * profile may leave to others, and the host takes it. */
 int op_install_seccomp(struct plan *plan, const struct wire_op *op)
 {
-	const uint32_t count = op->number_count - 1;
+	const uint32_t count = op->number_count - 2;
 	struct sock_fprog program = {
 		.len = (unsigned short)count,
-		.filter = (struct sock_filter *)(uintptr_t)&NUMBER(1),
+		.filter = (struct sock_filter *)(uintptr_t)&NUMBER(2),
 	};
 	long listener;
 
@@ -31,7 +33,7 @@ int op_install_seccomp(struct plan *plan, const struct wire_op *op)
 	plan->filtered = true;
 	if (!(NUMBER(0) & SECCOMP_FILTER_FLAG_NEW_LISTENER))
 		return 0;
-	if (tell(EVENT_LISTENER, plan, (int)listener, -1) < 0)
-		return fail("write", errno, "");
+	if (tell(EVENT_LISTENER, plan, (int)listener, NUMBER(1) ? (int)listener : -1) < 0)
+		return fail(NUMBER(1) ? "sendmsg" : "write", errno, "");
 	return await_word(WIRE_GO);      /* it is closed by Exec, or on it */
 }

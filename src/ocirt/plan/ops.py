@@ -440,14 +440,11 @@ class InstallSeccomp(Op):
 
     program: bytes = field(repr=False)
     flags: int
+    sends: bool = False
+    """The listener can be sent, for the filter lets sendmsg(2) pass."""
 
     def operands(self) -> Operands:
-        return (self.flags, *memoryview(self.program).cast("Q")), ()
-
-    @property
-    def listens(self) -> bool:
-        """Somebody else is asked about some of them."""
-        return bool(self.flags & FILTER_FLAGS["NEW_LISTENER"])
+        return (self.flags, self.sends, *memoryview(self.program).cast("Q")), ()
 
     def details(self) -> Iterator[str]:
         yield f"{len(self.program) // 8} instructions"
