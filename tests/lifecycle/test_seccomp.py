@@ -240,7 +240,7 @@ def test_a_profile_that_forbids_the_setting_of_the_user_says_where(lab: Lab) -> 
         (Seccomp("SCMP_ACT_NOTIFY"), "linux.seccomp.defaultAction"),
         (allowing(Syscall(MKDIR, "SCMP_ACT_ALLOW", 1)), "linux.seccomp.syscalls[0].errnoRet"),
         (allowing(Syscall(("read", "write"), "SCMP_ACT_NOTIFY")), "linux.seccomp.syscalls[0].names[1]"),
-        (allowing(Syscall(MKDIR, "SCMP_ACT_ERRNO", 4096)), "linux.seccomp.syscalls[0].errnoRet"),
+        (allowing(Syscall(MKDIR, "SCMP_ACT_ERRNO", 4095)), "linux.seccomp.syscalls[0].errnoRet"),
         (allowing(Syscall(MKDIR, "SCMP_ACT_TRACE", 65536)), "linux.seccomp.syscalls[0].errnoRet"),
         (Seccomp("SCMP_ACT_ERRNO", 2**32 - 1), "linux.seccomp.defaultErrnoRet"),
         (allowing(listener_metadata="x"), "linux.seccomp.listenerMetadata"),

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 CLOCKS: Final = ("monotonic", "boottime")
 MAX_MAJOR: Final = 2**12 - 1
 MAX_MINOR: Final = 2**20 - 1
-GREATEST_RESULT: Final = {"SCMP_ACT_ERRNO": 4095, "SCMP_ACT_TRACE": 65535}
-"""seccomp(2): MAX_ERRNO, and what sixteen bits hold; the kernel would cut off the rest."""
+GREATEST_RESULT: Final = {"SCMP_ACT_ERRNO": 4094, "SCMP_ACT_TRACE": 65535}
+"""seccomp(2): what sixteen bits hold, of error numbers up to MAX_ERRNO, which the kernel takes and libseccomp does not."""
 NO_CLASSES: Final = ("", ".", "..", "info", "mon_data", "mon_groups")
 """What else lies where resctrl has its classes."""
 _INTERFACE: Final = re.compile(r"[^\s/:]{1,15}")
