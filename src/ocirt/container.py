@@ -235,6 +235,8 @@ class Container:
             self._signal(record, signal)
 
     def _signal(self, record: Record, number: int) -> None:
+        # Asked beforehand: whoever waits for its end may have deleted it a moment later, with its configuration.
+        leaves_others = number == signal.SIGKILL and not self._has_pid_namespace()
         pidfd = open_init(record)
         if pidfd is None:
             raise StateError(self.id, Status.STOPPED, "kill", "container not running")
@@ -244,9 +246,7 @@ class Container:
             raise StateError(self.id, Status.STOPPED, "kill", "container not running") from None
         finally:
             os.close(pidfd)
-        if (number == signal.SIGKILL and not self._has_pid_namespace()) or (
-            number == signal.SIGKILL and record.cgroup.frozen()
-        ):
+        if leaves_others or (number == signal.SIGKILL and record.cgroup.frozen()):
             record.cgroup.kill()
 
     def _has_pid_namespace(self) -> bool:

@@ -72,6 +72,19 @@ def test_of_many_deletes_one_wins(lab: Lab) -> None:
         assert lab.remains() == []
 
 
+def test_a_kill_succeeds_although_its_victim_is_deleted_at_once(lab: Lab) -> None:
+    """As a command in the foreground does, which has nothing else to wait for."""
+    script = "import sys; from ocirt import Container; Container.load(sys.argv[1], root=sys.argv[2]).kill(9)"
+    for _ in range(ROUNDS):
+        with lab.create(SLEEP) as container:
+            container.start()
+            killer = threading.Thread(target=python, args=(script, container.id, str(lab.root)))
+            killer.start()
+            container.wait()
+            container.delete()
+            killer.join()  # what it raises, the test fails by
+
+
 def test_start_and_delete_leave_a_running_container_or_none(lab: Lab) -> None:
     for _ in range(ROUNDS):
         container = lab.create(SLEEP)
