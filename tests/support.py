@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import select
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from io import FileIO
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 
@@ -121,6 +123,7 @@ class Lab:
         stdout: Stream = subprocess.DEVNULL,
         stderr: Stream = None,
         die_with_parent: bool = False,
+        pass_fds: Collection[int] = (),
     ) -> Container:
         """A created container."""
         return Container.create(
@@ -131,6 +134,7 @@ class Lab:
             stdout=stdout,
             stderr=stderr,
             die_with_parent=die_with_parent,
+            pass_fds=pass_fds,
         )
 
     def start(self, spec: Spec, *, stdin: Stream = subprocess.DEVNULL, stdout: Stream = PIPE) -> Container:
@@ -233,6 +237,12 @@ def eventually(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"never: {what}"
         time.sleep(0.01)
+
+
+def is_let_go(other: FileIO) -> bool:
+    """Nobody has the other end of this pipe any more; or soon, since the kernel closes files in its own time."""
+    ready, _, _ = select.select([other], [], [], SECONDS)
+    return bool(ready) and other.read(1) == b""
 
 
 def checked(lab: Lab) -> Iterator[Lab]:

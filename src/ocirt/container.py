@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, cast
 
@@ -19,7 +19,7 @@ from ocirt.preparation import CgroupManager, Request
 from ocirt.process import Process, reap_ended
 from ocirt.spec import Spec
 from ocirt.state import INTENT, Record, StateDirectory, StateStore, Status, open_init
-from ocirt.streams import Stream, opened
+from ocirt.streams import Stream, opened, passed
 
 if TYPE_CHECKING:
     import socket
@@ -91,6 +91,7 @@ class Container:
         die_with_parent: bool = False,
         new_keyring: bool = True,
         on_syscall: Handler | None = None,
+        pass_fds: Collection[int] = (),
     ) -> Container:
         """Make a container that waits for ``start``.
 
@@ -101,15 +102,23 @@ class Container:
         :param die_with_parent: kill the container when this process ends, however it ends.
         :param new_keyring: a session keyring of its own (keyrings(7)), or else the caller's.
         :param on_syscall: answers the system calls that the profile leaves to others (SCMP_ACT_NOTIFY), in a thread.
+        :param pass_fds: what the program, but no hook, finds open at the same numbers; a directory is a way out.
         :raises SpecError, UnsupportedError, BundleError, SetupError, HookError, ExistsError: nothing is left then.
         """
+        kept = passed(pass_fds)
         loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-        request = Request(id, loaded, cgroup_manager, new_keyring=new_keyring, answers=_answers(on_syscall))
+        request = Request(id, loaded, cgroup_manager, new_keyring=new_keyring, answers=_answers(on_syscall), kept=kept)
         return cls._create(request, StateStore(root), stdin, stdout, stderr, die_with_parent)
 
     @classmethod
     def _create(
-        cls, request: Request, store: StateStore, stdin: Stream, stdout: Stream, stderr: Stream, die_with_parent: bool
+        cls,
+        request: Request,
+        store: StateStore,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        die_with_parent: bool = False,
     ) -> Container:
         with opened(stdin, stdout, stderr) as streams:
             record, process = create(store, request, streams)
@@ -326,6 +335,7 @@ class Container:
         stderr: Stream = None,
         cgroup: Mapping[str, str] | str | None = None,
         ignore_paused: bool = False,
+        pass_fds: Collection[int] = (),
     ) -> Process:
         """Start one more process in the container.
 
@@ -336,6 +346,7 @@ class Container:
         :param terminal: give it one; ``size`` is (columns, lines).
         :param cgroup: a path below the container's cgroup that is there already; of version 1, one for a controller.
         :param ignore_paused: wait for a paused container to be resumed, instead of failing.
+        :param pass_fds: what the program finds open at the same numbers; a directory is a way out of the container.
         :raises StateError: the container does not run.
         :raises SetupError: for example the program is not there; ``origin`` says which member is to blame.
         """
@@ -343,6 +354,7 @@ class Container:
         from ocirt.execution import describe as describe_process
         from ocirt.spec import Process as ProcessSpec
 
+        kept = passed(pass_fds)
         with self._store.open(self.id, "exec") as directory:
             record = self._read(directory)
             self._check("exec", directory, record, tolerated=Status.PAUSED if ignore_paused else None)
@@ -364,7 +376,7 @@ class Container:
         )
         with opened(stdin, stdout, stderr) as streams:
             paths = {"": cgroup} if isinstance(cgroup, str) else cgroup
-            return Execution(self.spec, program, record, streams, self._plans, paths, self._answers).run()
+            return Execution(self.spec, program, record, streams, self._plans, paths, self._answers, kept).run()
 
     def processes(self) -> tuple[int, ...]:
         """Host pids of everything in the container, by its cgroup; of init alone where it has none."""

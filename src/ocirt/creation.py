@@ -22,6 +22,7 @@ from ocirt.errors import HookError, SetupError, SpecError, UnsupportedError
 from ocirt.host import NAMESPACE_FILES
 from ocirt.launch import Launch, launch
 from ocirt.plan.context import (
+    CallersFile,
     Descriptor,
     InitPidfd,
     MappedUserNamespace,
@@ -280,6 +281,8 @@ def open_descriptors(
 
 def _open(descriptor: Descriptor, stack: contextlib.ExitStack, listener: int, init: int) -> int:
     match descriptor:
+        case CallersFile(number):
+            return number
         case StartSocket():
             return listener
         case InitPidfd():

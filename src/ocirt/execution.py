@@ -32,8 +32,8 @@ from ocirt.wire import ListenerOpened, SyncRequested, TerminalOpened
 if TYPE_CHECKING:
     from ocirt.answers import Answers
 
-Plans = dict[tuple[ProcessSpec, int], Prepared]
-"""By program and by which of its streams are ours."""
+Plans = dict[tuple[ProcessSpec, int, tuple[int, ...]], Prepared]
+"""By program, by which of its streams are ours, and by what else it finds open."""
 
 PLANS_KEPT: Final = 64
 
@@ -91,6 +91,8 @@ class Execution:
     below: Mapping[str, str] | None = None
     """Where in the container's cgroups it goes (``cgroups.below``)."""
     answers: Answers | None = None
+    kept: tuple[int, ...] = ()
+    """See ``Site``."""
     terminal: Terminal | None = None
     cgroup: Cgroup = field(init=False)
 
@@ -120,7 +122,7 @@ class Execution:
 
     def _prepare(self) -> Prepared:
         """The plan for this program; whoever polls a container asks for the same one again and again."""
-        key = (self.program, self.streams.ours)
+        key = (self.program, self.streams.ours, self.kept)
         if (known := self.plans.get(key)) is not None:
             return known
         if problems := self.program.check():
@@ -153,6 +155,7 @@ class Execution:
             joins_cgroups=self._moves or bool(self.record.rdt_groups),
             keyring=self.record.keyring,
             filter=program_of(self.document),
+            kept=self.kept,
         )
 
     def _launch(self, prepared: Prepared, init: int, stack: contextlib.ExitStack) -> Launch:

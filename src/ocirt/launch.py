@@ -286,6 +286,8 @@ def hint(op: Op, event: Failed) -> str:
             return "a terminal needs a devpts mount at /dev/pts"
         case "ChangeDirectory", "openat2", errno.ELOOP:
             return "links of procfs are not followed"
+        case "KeepDescriptors", "dup3" | "fcntl", errno.EBADF | errno.EINVAL | errno.EMFILE:
+            return "the caller's limit of open files (RLIMIT_NOFILE) leaves no such number"
         case "InstallSeccomp", "seccomp", errno.EINVAL:
             return "this kernel has no seccomp filters, or not that flag"
         case "InstallSeccomp", "seccomp", errno.EBUSY:

@@ -6,7 +6,7 @@ for as long as host, cgroups and the caller's wishes stay the same.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from attrs import evolve, frozen
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ocirt.answers import Answers
     from ocirt.cgroups.layout import Here
 
+KEPT: Final = 64
+"""So many plans a bundle keeps at most."""
+
 CgroupManager = Literal["cgroupfs", "disabled"]
 
 
@@ -40,6 +43,9 @@ class Request:
     new_keyring: bool = True
     answers: Answers | None = None
     """To the system calls that the profile leaves to others."""
+    kept: tuple[int, ...] = ()
+    """See ``Site``, as for the next."""
+    activated: int = 0
 
 
 @frozen(eq=False)
@@ -80,14 +86,26 @@ def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
     reusable = bundle.spec.hooks is None and (not host.rootless or not needs_cgroups)
     container_id = ID_MARK if reusable else request.container_id
     scratch = f"{store.root}/{container_id}/{SCRATCH}" if request.throw_away_layer else None
-    key = (request.cgroup_manager, ours, scratch, rootfs, request.shown, request.new_keyring)
+    wishes = (request.cgroup_manager, request.shown, request.new_keyring, request.kept, request.activated)
+    key = (ours, scratch, rootfs, *wishes)
     known = bundle._prepared.get(key)
     if known is not None and known.host is host and known.here is here:
         return known
-    keyring = request.new_keyring
-    site = Site(container_id, str(bundle.path), rootfs, scratch, ours, shown=request.shown, keyring=keyring)
+    site = Site(
+        container_id,
+        str(bundle.path),
+        rootfs,
+        scratch,
+        ours,
+        shown=request.shown,
+        keyring=request.new_keyring,
+        kept=request.kept,
+        activated=request.activated,
+    )
     prepared = _prepare(request, host, here, site)
     if reusable:
+        if len(bundle._prepared) >= KEPT:
+            bundle._prepared.clear()
         bundle._prepared[key] = prepared
     return prepared
 

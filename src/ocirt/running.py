@@ -10,7 +10,7 @@ import functools
 import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from secrets import token_hex
 from subprocess import DEVNULL, PIPE
 from typing import Final, Generic, Literal, TypedDict, TypeVar, Unpack, cast, overload
@@ -27,7 +27,7 @@ from ocirt.process import Process as ContainerProcess
 from ocirt.spec import Capabilities, IDMapping, Linux, Mount, Namespace, Process, Root, Spec, User
 from ocirt.spec.default import CAPABILITIES, MASKED_PATHS, READONLY_PATHS
 from ocirt.state import StateStore
-from ocirt.streams import Stream
+from ocirt.streams import Stream, passed
 
 Path = str | os.PathLike[str]
 Network = Literal["none", "host"]
@@ -83,6 +83,7 @@ class Options(TypedDict, total=False):
     hostname: str | None
     stdin: Stream
     stderr: int
+    pass_fds: Collection[int]
     root: Path | None
 
 
@@ -118,6 +119,7 @@ def run(
     hostname: str | None = None,
     stdin: Stream = DEVNULL,
     stderr: int = PIPE,
+    pass_fds: Collection[int] = (),
     root: Path | None = None,
 ) -> Completed[bytes] | Completed[str]:
     """Run a program in a container of its own, wait for its end, and give what it wrote.
@@ -139,6 +141,7 @@ def run(
     :param mounts: more of the host's files, see ``bind``, or any other mount.
     :param network: ``none`` but a loopback device of its own, or the ``host``'s.
     :param stderr: PIPE, or STDOUT to have both in ``stdout``.
+    :param pass_fds: what the program finds open at the same numbers; a directory is a way out of the container.
     :param root: where the state is kept meanwhile.
     :raises subprocess.TimeoutExpired: with what it had written (``output``, ``stderr``).
     :raises subprocess.CalledProcessError: with ``check``, when the program does not end with 0.
@@ -146,10 +149,10 @@ def run(
     """
     began = time.monotonic()
     wishes = Wishes(tuple(args), tuple((env or {}).items()), cwd, user, tuple(mounts), hostname)
-    request = _request(wishes, rootfs, bundle, network)
+    request = _request(wishes, rootfs, bundle, network, passed(pass_fds))
     data = input.encode() if isinstance(input, str) else input
     streams = (PIPE if data is not None else stdin, PIPE, stderr)
-    with Container._create(request, StateStore(root), *streams, die_with_parent=False) as container:
+    with Container._create(request, StateStore(root), *streams) as container:
         container.start()
         process = container.process
         assert process is not None  # we created it
@@ -226,18 +229,20 @@ class Surroundings:
         )
 
 
-def _request(wishes: Wishes, rootfs: Path | None, bundle: Bundle | Path | None, network: Network) -> Request:
+def _request(
+    wishes: Wishes, rootfs: Path | None, bundle: Bundle | Path | None, network: Network, kept: tuple[int, ...]
+) -> Request:
     container_id = f"run-{os.getpid()}-{token_hex(4)}"
     if bundle is None:
         made = _bundle(os.path.abspath(rootfs or "/"), wishes, _surroundings(network, whole=rootfs is not None))
         shown = host_files.SHOWN if rootfs is None else ()
-        return Request(container_id, made, "disabled", throw_away_layer=True, shown=shown)
+        return Request(container_id, made, "disabled", throw_away_layer=True, shown=shown, kept=kept)
     if rootfs is not None:
         raise ValueError("a bundle has a rootfs of its own")
     if network != "none":
         raise ValueError("a bundle's network is a matter of its config.json (linux.namespaces)")
     loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-    return Request(container_id, Bundle(loaded.path, wishes.applied_to(loaded.spec)))
+    return Request(container_id, Bundle(loaded.path, wishes.applied_to(loaded.spec)), kept=kept)
 
 
 def _surroundings(network: Network, *, whole: bool) -> Surroundings:

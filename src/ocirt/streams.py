@@ -1,21 +1,27 @@
-"""The standard streams of a process to be started, from what the caller said in subprocess's terms."""
+"""What a process to be started will have open, from what the caller said in subprocess's terms."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
+from collections.abc import Collection
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import IO, Self
 
 from attrs import Factory, define
 
-from ocirt.errors import OCIError
+from ocirt.errors import OCIError, SetupError
 from ocirt.process import Process
 
 Stream = int | IO[bytes] | IO[str] | None
 """PIPE, DEVNULL, STDOUT (for stderr), a descriptor, a file object, or ``None`` for the caller's own."""
 
 NAMES = ("stdin", "stdout", "stderr")
+
+HIGHEST = 2**31 - 1
+"""A descriptor is an int."""
 
 
 @define
@@ -103,3 +109,23 @@ def opened(stdin: Stream, stdout: Stream, stderr: Stream) -> Streams:
         streams.__exit__(error, None, None)
         raise
     return streams
+
+
+def passed(numbers: Collection[int]) -> tuple[int, ...]:
+    """The caller's descriptors that the program is to have too, in rising order.
+
+    To be asked before anything of ours is opened: it might get the number of one that is not.
+
+    :raises ValueError: no number of a file beside the standard streams.
+    :raises SetupError: one that is not open.
+    """
+    if not numbers:
+        return ()
+    for number in numbers:
+        if not len(NAMES) <= number <= HIGHEST:
+            raise ValueError(f"pass_fds: {number} is no descriptor beside the standard streams")
+        try:
+            fcntl.fcntl(number, fcntl.F_GETFD)  # which asks no filesystem, as fstat(2) would
+        except OSError as error:
+            raise SetupError("pass_fds", "KeepDescriptors", "fcntl", error.errno or errno.EBADF, str(number)) from error
+    return tuple(sorted(set(numbers)))

@@ -77,6 +77,7 @@ SLOT_USERS = [
     o.JoinNamespaces(((0, o.Fd(0)),)),
     o.JoinProcess(o.Fd(0), 0),
     o.AwaitStart(o.Fd(0)),
+    o.KeepDescriptors(((o.Fd(0), 3),)),
     o.KillWhenOrphaned(o.Fd(0), o.Fd(0)),
     t.AttachRootfs("/", o.Fd(0)),
     t.BindMount("/", "/", o.Fd(0)),

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ocirt._native import HERE as NATIVE
 from ocirt.plan import Plan
 from ocirt.plan import ops as o
+from ocirt.plan.context import StartSocket
 from ocirt.wire import HEADER, OPERATION, encode
 from tests.native.initrun import run_bytes
 
@@ -30,7 +31,7 @@ pytestmark = [
 ]
 
 SCRIPT = """
-import subprocess, sys
+import os, subprocess, sys
 from ocirt import Bundle, Container, Spec
 from ocirt.errors import SetupError
 from ocirt.spec import Hook, Hooks, IDMapping, Mount, Namespace, User
@@ -38,10 +39,11 @@ from ocirt.spec import Hook, Hooks, IDMapping, Mount, Namespace, User
 rootfs, state = sys.argv[1:]
 
 
-def life(spec, *args, **changes):
+def life(spec, *args, pass_fds=(), **changes):
     process = spec.process.evolve(**{"terminal": False, "args": args, **changes})
     bundle = Bundle(rootfs.rpartition("/")[0], spec.evolve(process=process))
-    with Container.create("sanitized", bundle, root=state, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as container:
+    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with Container.create("sanitized", bundle, root=state, pass_fds=pass_fds, **streams) as container:
         container.start()
         out, err = container.process.communicate(timeout=60)
         assert b"Sanitizer" not in err and b"runtime error" not in err, err
@@ -61,6 +63,12 @@ print(life(default.evolve(linux=own), "cat", "/proc/self/uid_map"))
 copied = Mount("/etc", "tmpfs", "tmpfs", ("tmpcopyup", "iversion"), mappings, mappings)
 again = Mount("/root", None, rootfs + "/etc", ("bind", "src-nofollow"))
 print(life(default.evolve(mounts=(*default.mounts, copied, again)), "sh", "-c", "cd /root; ls; stat -c %h one"))
+
+numbers = (3, 4, 5, 6, 8, 700)
+for number in numbers:
+    os.dup2(0, number)
+for place in (linux, own):
+    print(life(default.evolve(linux=place), "sh", "-c", "ls /proc/1/fd; true", pass_fds=numbers))
 
 echo = Hook("/bin/sh", ("sh", "-c", "cat; exit 0"), timeout=10)
 fail = Hook("/bin/sh", ("sh", "-c", "seq 10000; exit 7"))
@@ -108,6 +116,7 @@ def test_containers_live_without_a_complaint(sanitized: Path, rootfs: Path, tmp_
         "('1000\\n', 0)",
         "('         0     100000      65536\\n', 0)",
         "('below\\nlink\\none\\n2\\n', 0)",
+        *[r"('0\n1\n2\n3\n4\n5\n6\n700\n8\n', 0)"] * 2,
         "('hooked\\n', 0)",
         "HookError",
         "SetupError",
@@ -118,14 +127,17 @@ VICTIM = Plan(
     (
         o.SetUmask(0o22),
         o.FindHome(0),
+        o.KeepDescriptors(((o.Fd(0), 3), (o.Fd(1), 8))),
         o.ChangeDirectory("/"),
         o.SetUser(0, 0, may_set_groups=False, groups=(5, 44)),
         o.SetCapabilities(0, 0, 0, 0),
         o.FindProgram("true", ("/bin", "", "/usr/bin")),
-    )
+    ),
+    (StartSocket(), StartSocket()),
 )
 """What only changes the process that runs it, whatever its operands are."""
 
+SLOTS = (0, 1)
 DAMAGED = encode(VICTIM).encoded()
 CODES = {HEADER.size + OPERATION.size * number + byte for number in range(len(VICTIM.ops)) for byte in range(4)}
 
@@ -138,6 +150,6 @@ def test_no_damage_to_a_plan_does_damage_to_init(sanitized: Path, changes: dict[
     for place, byte in changes.items():
         if place not in CODES:
             plan[place] = byte
-    outcome = run_bytes(bytes(plan), program=sanitized / "ocirt-init")
+    outcome = run_bytes(bytes(plan), slots=SLOTS, program=sanitized / "ocirt-init")
     assert outcome.returncode in (0, 125)
     assert (outcome.returncode == 125) is (outcome.failure is not None)

@@ -226,6 +226,11 @@ def throw_away_layer() -> Plan:
     return plan_create(DEFAULT, ROOT, site)
 
 
+def passed_descriptors() -> Plan:
+    """A socket that it is started for, and one more file."""
+    return plan_create(DEFAULT, ROOT, evolve(SITE, kept=(3, 700), activated=1))
+
+
 def execution() -> Plan:
     program = Process(cwd="/", args=("ps",), env=("PATH=/bin",), terminal=True, console_size=ConsoleSize(24, 80))
     return plan_exec(program, DEFAULT, ROOT, Site("demo", "/bundle", "/proc/42/root", joins_cgroups=True))
@@ -235,7 +240,8 @@ def execution_in_user_namespace() -> Plan:
     mappings = (IDMapping(0, 100_000, 65_536),)
     document = with_namespaces(DEFAULT, Namespace("user"))
     document = linux(document, uid_mappings=mappings, gid_mappings=mappings)
-    return plan_exec(Process(cwd="/", args=("id",)), document, ROOT, Site("demo", "/bundle", "/proc/42/root"))
+    site = Site("demo", "/bundle", "/proc/42/root", kept=(5,))
+    return plan_exec(Process(cwd="/", args=("id",)), document, ROOT, site)
 
 
 EXAMPLES: Mapping[str, Callable[[], Plan]] = {
@@ -257,6 +263,7 @@ EXAMPLES: Mapping[str, Callable[[], Plan]] = {
         mounts,
         system_calls,
         throw_away_layer,
+        passed_descriptors,
         execution,
         execution_in_user_namespace,
         execution_with_privileges,

@@ -78,6 +78,8 @@ def sites() -> st.SearchStrategy[Site]:
         own_cgroup=st.booleans(),
         keyring=st.booleans(),
         filter=st.just(FILTER),
+        kept=st.sampled_from(((), (3, 4, 700), tuple(range(5, 105)))),
+        activated=st.integers(0, 2),
     )
 
 

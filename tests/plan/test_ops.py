@@ -31,6 +31,7 @@ READABLE = [
     (t.MakeSymlink("/a", "b"), "/a -> b"),
     (t.BindMount("/a", "/b", recursive=True, attributes=t.Attributes(set=1)), "/b on /a recursive ro"),
     (t.MountFilesystem("/a", "tmpfs", parameters=("size=1k",)), "tmpfs on /a [size=1k]"),
+    (o.KeepDescriptors(((o.Fd(0), 3), (o.Fd(1), 700))), "fd#0=3 fd#1=700"),
     (t.OpenTerminal(24, 80, 0, console=False), "80x24"),
 ]
 

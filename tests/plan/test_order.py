@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 
 from ocirt.errors import UnsupportedError
@@ -237,7 +238,53 @@ def slots(op: Op) -> tuple[int, ...]:
             return (op.mapped,)
         case t.OpenTree(fd):
             return (fd,)
+        case o.KeepDescriptors(pairs):
+            return tuple(fd for fd, _ in pairs)
     return ()
+
+
+OPENS = (*TAKEN, *MOUNTS, t.PivotRoot, t.MaskPath, t.OpenTerminal, o.OfferNetlink, o.RunHook, o.AwaitStart)
+"""What opens a file, if only for a while: it gets the lowest number that is free."""
+
+
+@law
+@given(honoured())
+def test_descriptors_get_their_numbers_while_these_are_free(case: Case) -> None:
+    assert_kept_early(plan_create(*case), case)
+
+
+@law
+@given(executions())
+def test_exec_gives_descriptors_their_numbers_while_these_are_free(execution: tuple[Process, Case]) -> None:
+    program, case = execution
+    assert_kept_early(plan_exec(program, *case), case)
+
+
+def assert_kept_early(plan: Plan, case: Case) -> None:
+    """Nor is there a limit of open files yet; and a Clone that the start itself can do is still the first of all."""
+    kept = of_kind(plan, o.KeepDescriptors)
+    assert [[number for _, number in op.pairs] for op in kept] == ([list(case.site.kept)] if case.site.kept else [])
+    assert precede(
+        places(plan, o.KeepDescriptors), [*places(plan, *OPENS, o.SetRlimits), *syncs(plan, Purpose.RLIMITS)]
+    )
+    without = Case(case.document, case.host, evolve(case.site, kept=()))
+    first = plan_create(*without).ops[0]
+    assert isinstance(first, o.Clone) == isinstance(plan_create(*case).ops[0], o.Clone)
+
+
+@law
+@given(executions())
+def test_only_the_containers_own_program_is_told_of_sockets_that_it_is_started_for(
+    execution: tuple[Process, Case],
+) -> None:
+    program, case = execution
+    for op in of_kind(plan_create(*case), o.Exec):
+        told = (f"LISTEN_FDS={case.site.activated}", "LISTEN_PID=1")
+        assert (op.env[-2:] == told) is (case.site.activated > 0)
+    for hook in of_kind(plan_create(*case), o.RunHook):
+        assert "LISTEN_PID=1" not in hook.env
+    (executed,) = of_kind(plan_exec(program, *case), o.Exec)
+    assert "LISTEN_PID=1" not in executed.env
 
 
 def has_filter(case: Case) -> bool:

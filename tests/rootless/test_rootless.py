@@ -54,6 +54,24 @@ def test_exec_signals_and_state_work(user: User) -> None:
     assert printed == "running inside 4\n-9 stopped\n"
 
 
+def test_a_program_finds_descriptors_of_the_user(user: User) -> None:
+    printed = user.python(
+        "os.dup2(os.memfd_create('file'), 700)\n"
+        'seen = ["sh", "-c", "ls -l /proc/$$/fd | grep -c memfd:file; ls /proc/$$/fd; true"]\n'
+        "spec = document(*seen)\n"
+        "spec = spec.evolve(root=spec.root.evolve(path=ROOTFS))\n"
+        'with Container.create("c", Bundle(HOME, spec), root=STATE, stdin=DEVNULL, stdout=PIPE, pass_fds=[700]) as c:\n'
+        "    c.start()\n"
+        "    print(c.process.communicate()[0].split())\n"
+        "print(run(seen, root=STATE, pass_fds=[700]).stdout.split())\n"
+        'spec = spec.evolve(process=spec.process.evolve(args=("sleep", "600")))\n'
+        'with Container.create("c", Bundle(HOME, spec), root=STATE, stdin=DEVNULL) as c:\n'
+        "    c.start()\n"
+        "    print(c.exec(seen, stdin=DEVNULL, stdout=PIPE, pass_fds=[700]).communicate()[0].split())\n"
+    )
+    assert printed == "[b'1', b'0', b'1', b'2', b'700']\n" * 3
+
+
 @needs_newuidmap
 def test_subordinate_ids_make_other_users_possible(user: User) -> None:
     printed = user.python(

@@ -16,6 +16,7 @@
 const char *failed_call = "";
 char failed_detail[WIRE_DETAIL_SIZE];
 int failed_value;
+int events = WIRE_EVENTS_FD;
 
 static const struct {
 	operation *run;
@@ -73,6 +74,7 @@ static const struct {
 	[OP_EXEC] = {op_exec, 2, 1},
 	[OP_KILL_WHEN_ORPHANED] = {op_kill_when_orphaned, 2, 0},
 	[OP_INSTALL_SECCOMP] = {op_install_seccomp, 2, 0},
+	[OP_KEEP_DESCRIPTORS] = {op_keep_descriptors, 2, 0},
 };
 
 void note(const char *detail)
@@ -115,8 +117,8 @@ int tell(enum wire_kind kind, const struct plan *plan, int value, int fd)
 		memcpy(CMSG_DATA(&control.head), &fd, sizeof fd);
 	}
 	if (plan->filtered && fd < 0)
-		return write(WIRE_EVENTS_FD, &event, part.iov_len) < 0 ? -1 : 0;
-	return sendmsg(WIRE_EVENTS_FD, &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
+		return write(events, &event, part.iov_len) < 0 ? -1 : 0;
+	return sendmsg(events, &message, MSG_NOSIGNAL) < 0 ? -1 : 0;
 }
 
 /* The host says one byte at a time. What it does unasked it may have told
@@ -134,7 +136,7 @@ int await_word(char wanted)
 	}
 	for (;;) {
 		do
-			got = read(WIRE_EVENTS_FD, &byte, 1);
+			got = read(events, &byte, 1);
 		while (got < 0 && errno == EINTR);
 		if (got != 1)
 			_exit(125);
@@ -225,7 +227,7 @@ int main(void)
 
 	setsid();
 	umask(0);
-	fcntl(WIRE_EVENTS_FD, F_SETFD, FD_CLOEXEC);
+	fcntl(events, F_SETFD, FD_CLOEXEC);
 	if (load_plan(&plan) < 0) {
 		tell(EVENT_FAILED, &plan, 0, -1);
 		return 125;

@@ -30,6 +30,8 @@ struct plan {
 	char home[PATH_MAX];            /* "HOME=...", or empty */
 	char **argv, **envp;            /* what Exec passes on, once that is prepared */
 	bool filtered;                  /* few system calls are left to us */
+	const uint64_t *kept;           /* what KeepDescriptors was told: pairs of slot and number */
+	uint32_t kept_count;
 };
 
 /* The operands of the operation at hand. Their counts are checked before it runs. */
@@ -59,9 +61,13 @@ int fail(const char *call, int error, const char *detail);
 void note(const char *detail);
 
 /* init.c */
+extern int events;              /* our end of the events socket */
 int tell(enum wire_kind kind, const struct plan *plan, int value, int fd);
 int await_word(char wanted);
 void reset_signals(void);
+
+/* descriptors.c */
+int close_beside(const struct plan *plan, int other);
 
 /* process.c */
 int prepare_exec(struct plan *plan, const struct wire_op *op);
@@ -87,6 +93,6 @@ operation op_join_namespaces, op_join_process, op_unshare, op_clone, op_sync, op
 	op_set_capabilities, op_set_scheduler, op_set_io_priority, op_set_affinity, op_set_personality,
 	op_set_memory_policy, op_join_keyring, op_set_label, op_set_file_label, op_set_umask, op_change_directory,
 	op_find_home, op_find_program, op_run_hook, op_await_start, op_exec, op_kill_when_orphaned, op_offer_netlink,
-	op_install_seccomp;
+	op_install_seccomp, op_keep_descriptors;
 
 #endif

@@ -185,16 +185,17 @@ static int say_started(const struct plan *plan)
  * its end at execve is how the starter learns of success. */
 int op_await_start(struct plan *plan, const struct wire_op *op)
 {
-	const int listener = WIRE_EVENTS_FD + 1;
-	struct pollfd polls[2] = {{.fd = WIRE_EVENTS_FD, .events = POLLIN}, {.fd = listener, .events = POLLIN}};
+	const int listener = slot(plan, NUMBER(0));
+	struct pollfd polls[2] = {{.fd = events, .events = POLLIN}, {.fd = listener, .events = POLLIN}};
 	char byte;
 
-	if (CALL(dup3, slot(plan, NUMBER(0)), listener, O_CLOEXEC) < 0 ||
-	    CALL(close_fds, WIRE_EVENTS_FD + 2, ~0u, 0) < 0)
+	if (listener < 0)
+		return fail("slot", EBADF, "");
+	if (close_beside(plan, listener) < 0)
 		return -1;
 	reset_signals();
 	for (;;) {
-		int speaker = WIRE_EVENTS_FD;
+		int speaker = events;
 		if (CALL(poll, polls, 2, -1) < 0 && errno != EINTR)
 			return -1;
 		if (polls[1].revents && !polls[0].revents)
@@ -204,13 +205,13 @@ int op_await_start(struct plan *plan, const struct wire_op *op)
 		if (speaker < 0 && errno != EINTR && errno != ECONNABORTED)
 			return -1;
 		if (speaker >= 0 && read(speaker, &byte, 1) == 1) {
-			if (speaker != WIRE_EVENTS_FD &&
-			    (CALL(dup3, speaker, WIRE_EVENTS_FD, O_CLOEXEC) < 0 || close(speaker) < 0))
-				return -1;
+			if (speaker != events)
+				close(events);
+			events = speaker;
 			close(listener);
 			return say_started(plan);
 		}
-		if (speaker == WIRE_EVENTS_FD) {
+		if (polls[0].revents) {
 			if (!is_committed(listener))
 				_exit(125);     /* see await_word */
 			polls[0].fd = -1;
@@ -253,7 +254,7 @@ int prepare_exec(struct plan *plan, const struct wire_op *op)
 		plan->envp[entries + 1] = NULL;
 	}
 	note(plan->program);
-	if (CALL(close_fds, WIRE_EVENTS_FD + 1, ~0u, 0) < 0)
+	if (close_beside(plan, -1) < 0)
 		return -1;
 	reset_signals();
 	return 0;

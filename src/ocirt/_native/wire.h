@@ -45,6 +45,8 @@ enum wire_code {
 	OP_KILL_WHEN_ORPHANED,
 	/* seccomp.c */
 	OP_INSTALL_SECCOMP,
+	/* descriptors.c */
+	OP_KEEP_DESCRIPTORS,
 	OP_END
 };
 

@@ -4,7 +4,7 @@ Pure: the same configuration, host and site give the same plan, on any machine. 
 
 Read in this order: ``ops`` and ``tree_ops`` (what can be done), ``context`` (what decisions rest on), then
 ``namespaces``, ``rootfs`` (with ``mounts``, ``devices``, ``hooks``), ``process`` (with ``credentials``, ``scheduling``,
-``labels``, ``seccomp``).
+``labels``, ``seccomp``, ``descriptors``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from ocirt.plan import credentials, devices, hooks, labels, namespaces, process, rootfs, unsupported
+from ocirt.plan import credentials, descriptors, devices, hooks, labels, namespaces, process, rootfs, unsupported
 from ocirt.plan.context import Context, Descriptor, InitPidfd, RootDirectory, Site
 from ocirt.plan.ops import CLONE_NEW, NO_FD, BecomeRoot, Clone, JoinProcess, Op
 from ocirt.plan.tree_ops import ChangeRoot
@@ -88,7 +88,7 @@ def plan_start(document: Spec, host: Host, site: Site) -> Plan:
 def _after_start(context: Context) -> Iterator[Op]:
     yield from hooks.start_container(context)
     if context.process is not None:
-        yield from process.execute(context, context.process)
+        yield from process.execute(context, context.process, descriptors.activation(context))
 
 
 def plan_exec(program: Process, document: Spec, host: Host, site: Site) -> Plan:
@@ -121,6 +121,7 @@ def _enter_container(context: Context) -> Iterable[Op]:
     if flags:
         yield JoinProcess(context.slots.add(InitPidfd()), flags, origin="linux.namespaces")
     yield Clone(0, origin="linux.namespaces")
+    yield from descriptors.keep(context)
     if context.namespaces.has("user"):
         yield BecomeRoot(context.may_set_groups, origin="linux.namespaces")
     if root != NO_FD:

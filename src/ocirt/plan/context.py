@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CAP_MKNOD = 27
 
 FIRST_OPENED = 64
-"""Slots from here on are filled by operations; those below travel with the plan."""
+"""Slots from here on are filled by operations; those below travel with the plan. What is kept comes on top of that."""
 
 
 @frozen
@@ -65,7 +65,14 @@ class ProcDirectory:
     """The host's ``/proc``, for what is written there once it is out of sight."""
 
 
-Descriptor = NamespaceFile | RootDirectory | MappedUserNamespace | StartSocket | InitPidfd | ProcDirectory
+@frozen
+class CallersFile:
+    """What the caller has open at this number."""
+
+    number: int
+
+
+Descriptor = CallersFile | NamespaceFile | RootDirectory | MappedUserNamespace | StartSocket | InitPidfd | ProcDirectory
 
 
 @frozen
@@ -93,6 +100,10 @@ class Site:
     """The container has a session keyring of its own."""
     filter: bytes = b""
     """What the host has compiled ``linux.seccomp`` to; the kernel takes none that is empty."""
+    kept: tuple[int, ...] = ()
+    """The caller's descriptors that the program finds at the same numbers, which rise."""
+    activated: int = 0
+    """So many of those, from number 3 on, are what the program is started for (sd_listen_fds(3))."""
 
 
 @frozen
@@ -134,14 +145,15 @@ class Namespaces:
 class Slots:
     """Hands out places in the descriptor table while a plan is being made."""
 
+    first_opened: int = FIRST_OPENED
     descriptors: list[Descriptor] = Factory(list)
     trees: list[Op] = Factory(list)
     """What has to be taken of the host beforehand."""
     opened: int = 0
 
     def add(self, descriptor: Descriptor) -> Fd:
-        if len(self.descriptors) == FIRST_OPENED:
-            raise UnsupportedError("-", f"a plan holds no more than {FIRST_OPENED} descriptors")
+        if len(self.descriptors) == self.first_opened:
+            raise UnsupportedError("-", f"a plan holds no more than {self.first_opened} descriptors")
         self.descriptors.append(descriptor)
         return Fd(len(self.descriptors) - 1)
 
@@ -160,7 +172,7 @@ class Slots:
 
     def next_tree(self) -> Fd:
         self.opened += 1
-        return Fd(FIRST_OPENED + self.opened - 1)
+        return Fd(self.first_opened + self.opened - 1)
 
     def open_tree(self, path: str, recursive: bool, origin: str, *, nofollow: bool = False) -> Fd:
         fd = self.next_tree()
@@ -182,7 +194,7 @@ class Context:
     @classmethod
     def of(cls, document: Spec, host: Host, site: Site) -> Context:
         linux = document.linux or Linux()
-        return cls(document, linux, host, site, Namespaces.of(linux), Slots())
+        return cls(document, linux, host, site, Namespaces.of(linux), Slots(FIRST_OPENED + len(site.kept)))
 
     @property
     def process(self) -> Process | None:

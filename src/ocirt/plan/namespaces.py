@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ocirt.errors import UnsupportedError
-from ocirt.plan import scheduling
+from ocirt.plan import descriptors, scheduling
 from ocirt.plan.context import Context, NamespaceFile
 from ocirt.plan.ops import (
     CLONE_NEW,
@@ -162,6 +162,7 @@ def enter(context: Context) -> Iterator[Op]:
     if context.is_staged:
         # The process that the host moves is the one that it started, so all who follow must be born of it. Besides,
         # root of a user namespace may not be able to see its cgroups, and trees of the host are taken beforehand.
+        yield from descriptors.keep(context)
         yield _recorded()
         yield from join_cgroups(context)
         yield from context.slots.trees
@@ -181,6 +182,8 @@ def enter(context: Context) -> Iterator[Op]:
     else:
         # The kernel takes longest over a network namespace. In the child, it keeps nobody else waiting.
         yield Clone(namespaces.created_flags("cgroup", "time", "network"), origin=ORIGIN)
+        if not context.is_staged:
+            yield from descriptors.keep(context)
         if namespaces.creates("network"):
             yield Unshare(CLONE_NEW["network"], origin=ORIGIN)
         if not context.is_staged:

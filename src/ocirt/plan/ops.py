@@ -452,6 +452,19 @@ class InstallSeccomp(Op):
 
 
 @frozen
+class KeepDescriptors(Op):
+    """The program finds files of the caller's open: each in its slot, and the number that it gets, in rising order."""
+
+    pairs: tuple[tuple[Fd, int], ...]
+
+    def operands(self) -> Operands:
+        return tuple(number for pair in self.pairs for number in pair), ()
+
+    def details(self) -> Iterator[str]:
+        return (f"fd#{fd}={number}" for fd, number in self.pairs)
+
+
+@frozen
 class KillWhenOrphaned(Op):
     """A plan of its own: kill ``pidfd`` once nobody holds the other end of ``lifeline``."""
 

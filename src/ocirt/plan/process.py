@@ -57,9 +57,10 @@ def wait_for_start(context: Context) -> Iterator[Op]:
     yield AwaitStart(context.slots.add(StartSocket()))
 
 
-def execute(context: Context, process: Process) -> Iterator[Op]:
+def execute(context: Context, process: Process, more: Sequence[str] = ()) -> Iterator[Op]:
+    """:param more: of its environment."""
     yield from seccomp.without_privileges(context, process)
-    yield Exec(process.args, environment(process.env), origin="process")
+    yield Exec(process.args, environment((*process.env, *more)), origin="process")
 
 
 def environment(entries: Sequence[str]) -> tuple[str, ...]:
