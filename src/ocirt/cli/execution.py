@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ocirt.cli.handover import Console, refuse_preserved_descriptors, write_pid_file
+from ocirt.cli.handover import Console, descriptors, let_go, write_pid_file
 from ocirt.cli.parse import Parsed, UsageError
 
 if TYPE_CHECKING:
@@ -19,13 +19,14 @@ def execute(call: Call) -> int:
     from ocirt.container import Container
 
     options = call.options
-    refuse_preserved_descriptors(options)
+    kept = descriptors(options)
     container = Container.load(call.container_id, root=call.root)
     program = _sized(_program(options, container.spec))
     cgroup = _cgroups(options.all("cgroup"))
     detached = options.on("detach")
     with Console.connect(options.text("console-socket"), terminal=program.terminal, detached=detached) as console:
-        process = container.exec(program, cgroup=cgroup, ignore_paused=options.on("ignore-paused"))
+        process = container.exec(program, cgroup=cgroup, ignore_paused=options.on("ignore-paused"), pass_fds=kept)
+        let_go(kept)
         try:
             console.hand_over(process)
             _write_pid(options, process)

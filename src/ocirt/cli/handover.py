@@ -1,4 +1,4 @@
-"""What a command leaves for whoever called it: the pid file, and the terminal's master side."""
+"""What a command hands on: files of its caller's to the container, the pid file and the terminal to its caller."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import socket
 from typing import TYPE_CHECKING, Final, Self
 
 from ocirt.cli.parse import Parsed, UsageError
-from ocirt.errors import UnsupportedError
+from ocirt.cli.words import reason
 
 if TYPE_CHECKING:
     from ocirt.process import Process
+
+FIRST: Final = 3
+"""The first number behind the standard streams."""
 
 TIOCGPTN: Final = 0x80045430
 """ioctl_tty(2); Python has os.ptsname only since 3.13"""
@@ -33,10 +36,38 @@ def write_pid_file(path: str, pid: int) -> None:
         os.close(fd)
 
 
-def refuse_preserved_descriptors(options: Parsed) -> None:
-    """:raises UnsupportedError: descriptors are to be handed on, which ocirt cannot do yet."""
-    if options.number("preserve-fds") != 0:
-        raise UnsupportedError("--preserve-fds", "descriptors beyond the three streams cannot be handed on yet")
+def activation() -> int:
+    """With how many sockets we were started for the container to answer at them (sd_listen_fds(3))."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return 0
+    count = os.environ.get("LISTEN_FDS", "")
+    return int(count) if count.isascii() and count.isdigit() else 0
+
+
+def descriptors(options: Parsed, activated: int = 0) -> tuple[int, ...]:
+    """What the program is to find open beside the streams: those sockets, then as many as ``--preserve-fds`` says.
+
+    To be asked first of all: what we open later might be taken for one that is missing.
+
+    :raises UsageError: one is not open.
+    """
+    preserved = options.number("preserve-fds")
+    if preserved < 0:
+        raise UsageError(f'invalid value "{preserved}" for flag -preserve-fds: value out of range')
+    for index in range(activated + preserved):
+        try:
+            fcntl.fcntl(FIRST + index, fcntl.F_GETFD)
+        except OSError as error:
+            place = index - activated
+            which = f"preserved-fd {place} (of {preserved})" if place >= 0 else f"{FIRST + index} (of LISTEN_FDS)"
+            raise UsageError(f"unable to stat {which}: {reason(error.errno or 0)}") from error
+    return tuple(range(FIRST, FIRST + activated + preserved))
+
+
+def let_go(numbers: tuple[int, ...]) -> None:
+    """The program has its own by now; with ours, nobody at the other end of a pipe would hear that it has closed it."""
+    for number in numbers:
+        os.close(number)
 
 
 class Console:

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
-from ocirt.cli.handover import Console, refuse_preserved_descriptors, write_pid_file
+from ocirt.cli.handover import Console, activation, descriptors, let_go, write_pid_file
 from ocirt.cli.parse import UsageError
 from ocirt.errors import NotFoundError, OCIError, UnsupportedError
 
@@ -96,9 +96,12 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
     """A created container whose console is handed over; ``undo`` deletes it."""
     from ocirt.bundle import Bundle
     from ocirt.container import Container
+    from ocirt.preparation import Request
+    from ocirt.state import StateStore
 
     options = call.options
-    refuse_preserved_descriptors(options)
+    activated = activation()
+    kept = descriptors(options, activated)
     if options.on("no-pivot"):
         raise UnsupportedError(
             "--no-pivot", "a root directory is only left by pivot_root(2), which undoes all ways back"
@@ -108,14 +111,17 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
     terminal = program is not None and program.terminal
     with Console.connect(options.text("console-socket"), terminal=terminal, detached=detached) as console:
         manager = cast("CgroupManager", call.settings.text("cgroup-manager"))
-        container = Container.create(
+        request = Request(
             call.container_id,
             bundle,
-            root=call.root,
-            cgroup_manager=manager,
+            manager,
             new_keyring=not options.on("no-new-keyring"),
+            kept=kept,
+            activated=activated,
         )
+        container = Container._create(request, StateStore(call.root))  # as run() does
         undo.callback(_delete, container)
+        let_go(kept)
         process = container.process
         if process is None:
             raise OCIError("a container that was just created has no process")

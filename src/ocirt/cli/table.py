@@ -50,7 +50,7 @@ PID_FILE: Final = Flag("pid-file", "write the process's pid to this file")
 CONSOLE: Final = Flag("console-socket", "send the terminal's master side to this AF_UNIX socket")
 DETACH: Final = Flag("detach", "leave the process running and return", "d", Kind.SWITCH)
 PRESERVE: Final = Flag(
-    "preserve-fds", "hand on that many descriptors after the streams (only 0 yet)", "", Kind.NUMBER, "0"
+    "preserve-fds", "hand on that many descriptors after the streams (and LISTEN_FDS)", "", Kind.NUMBER, "0"
 )
 FORMAT: Final = Flag("format", "table or json", "f", default="table")
 
