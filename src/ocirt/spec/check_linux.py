@@ -33,7 +33,7 @@ CLOCKS: Final = ("monotonic", "boottime")
 MAX_MAJOR: Final = 2**12 - 1
 MAX_MINOR: Final = 2**20 - 1
 GREATEST_RESULT: Final = {"SCMP_ACT_ERRNO": 4094, "SCMP_ACT_TRACE": 65535}
-"""seccomp(2): what sixteen bits hold, of error numbers up to MAX_ERRNO, which the kernel takes and libseccomp does not."""
+"""seccomp(2): sixteen bits; of error numbers those below MAX_ERRNO, which the kernel takes and libseccomp does not."""
 NO_CLASSES: Final = ("", ".", "..", "info", "mon_data", "mon_groups")
 """What else lies where resctrl has its classes."""
 _INTERFACE: Final = re.compile(r"[^\s/:]{1,15}")
