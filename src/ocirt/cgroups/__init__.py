@@ -8,6 +8,8 @@ Read in this order::
     mounts    what a mount of type "cgroup" shows                                   pure
     files     Cgroup: make, join, list, kill, remove, by file operations
     tree      the few file operations those are made of
+    stats     what a container uses, as values                                      pure
+    place     the files of one controller; ``accounts`` reads them all, ``verdict`` what the end is judged by
 
 A life goes ``choose → survey → (store the record) → make → join → … → remove``. A ``Cgroup`` is a plain record, so
 that the process which removes it need not be the one that made it; ``files`` and ``tree`` need neither attrs nor
