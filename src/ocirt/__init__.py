@@ -9,8 +9,9 @@
 
 Where is what: ``spec`` (config.json as classes) → ``plan`` (what is done, in which order) → ``wire`` → ``launch``
 (ocirt-init runs it) → ``creation``, ``starting``, ``execution`` (the host's part) → ``container``, ``process`` and
-``running`` (what you use). ``cgroups``, ``hooks``, ``idmap``, ``host`` and ``state`` stand beside them, ``errors``
-below, ``cli`` above; ``_native`` holds the C side. docs/architecture.md tells the reasons.
+``running`` (what you use), with ``observation`` and ``ending`` for what they tell. ``cgroups``, ``hooks``, ``idmap``,
+``host`` and ``state`` stand beside them, ``errors`` below, ``cli`` above; ``_native`` holds the C side.
+docs/architecture.md tells the reasons.
 
 Names are imported when first used: a program that only asks for ``ocirt.containers()`` does not pay for the rest.
 """
@@ -23,7 +24,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ocirt.answers import CONTINUE, SystemCall
     from ocirt.bundle import Bundle
+    from ocirt.cgroups.stats import Stats
     from ocirt.container import Container, containers
+    from ocirt.ending import ExitStatus
     from ocirt.errors import (
         BundleError,
         ExistsError,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
         StateError,
         UnsupportedError,
     )
+    from ocirt.observation import Event, Exited, OutOfMemory, Paused, Resumed
     from ocirt.process import Process, Terminal
     from ocirt.running import Completed, bind, run
     from ocirt.spec import Spec
@@ -49,7 +53,9 @@ __version__ = "0.1.0"
 _HOME = {
     "answers": ("CONTINUE", "SystemCall"),
     "bundle": ("Bundle",),
+    "cgroups.stats": ("Stats",),
     "container": ("Container", "containers"),
+    "ending": ("ExitStatus",),
     "errors": (
         "BundleError",
         "ExistsError",
@@ -64,6 +70,7 @@ _HOME = {
         "StateError",
         "UnsupportedError",
     ),
+    "observation": ("Event", "Exited", "OutOfMemory", "Paused", "Resumed"),
     "process": ("Process", "Terminal"),
     "running": ("Completed", "bind", "run"),
     "spec": ("Spec",),
@@ -82,6 +89,13 @@ __all__ = [  # noqa: RUF022  # in the order of use
     "Container",
     "containers",
     "Status",
+    "ExitStatus",
+    "Stats",
+    "Event",
+    "OutOfMemory",
+    "Paused",
+    "Resumed",
+    "Exited",
     "Process",
     "Terminal",
     "features",

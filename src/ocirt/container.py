@@ -9,11 +9,12 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, cast
+from typing import TYPE_CHECKING, Final, Self, cast, overload
 
 from ocirt import hooks
 from ocirt.bundle import Bundle
 from ocirt.creation import create, describe
+from ocirt.ending import Endings, ExitStatus
 from ocirt.errors import ExitStatusUnknown, HookError, OCIError, StateError
 from ocirt.preparation import CgroupManager, Request
 from ocirt.process import Process, reap_ended
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     import socket
 
     from ocirt.answers import Answers, Handler
+    from ocirt.cgroups.stats import Stats
     from ocirt.execution import Plans
+    from ocirt.observation import Event
     from ocirt.spec import JSON, User
     from ocirt.spec import Process as ProcessSpec
 
@@ -76,6 +79,7 @@ class Container:
         self._plans: Plans = {}
         self._lifeline: int | None = None
         self._answers: Answers | None = None
+        self._endings = Endings()
 
     @classmethod
     def create(
@@ -209,15 +213,37 @@ class Container:
         starter = self.process._take_starter() if self.process is not None else None
         return starter or directory.connect()
 
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait until init ends: its return code, negative for a signal.
+    def wait(self, timeout: float | None = None) -> ExitStatus:
+        """Wait until init ends: its return code, negative for a signal, which also knows the reason and what was used.
 
         :raises subprocess.TimeoutExpired: after ``timeout`` seconds; the container goes on.
         :raises ExitStatusUnknown: another process was its parent and this kernel keeps no status (before Linux 6.15).
         """
         if self.process is None:
             raise StateError(self.id, Status.STOPPED, "wait", "it ended before this process heard of it")
-        return self.process.wait(timeout)
+        return self._endings.status(self.process.wait(timeout), self._record, self._store)
+
+    @overload
+    def stats(self) -> Stats: ...
+    @overload
+    def stats(self, interval: float) -> Iterator[Stats]: ...
+    def stats(self, interval: float | None = None) -> Stats | Iterator[Stats]:
+        """What it uses; with an ``interval`` in seconds again and again, until it ends.
+
+        :raises StateError: it is still being created.
+        """
+        from ocirt import observation
+
+        return observation.stats(self) if interval is None else observation.every(self, interval)
+
+    def events(self) -> Iterator[Event]:
+        """What happens from now on, as it happens: ``OutOfMemory``, ``Paused``, ``Resumed``, and ``Exited`` at the end.
+
+        :raises StateError: it is still being created.
+        """
+        from ocirt import observation
+
+        return observation.events(self)
 
     def kill(self, signal: int = signal.SIGTERM, *, all: bool = False) -> None:
         """Signal init; with SIGKILL and no pid namespace of its own, every process of the container.
@@ -283,6 +309,7 @@ class Container:
         if record is not None:
             if not self._has_ended() and not _kill_init(record, KILL_SECONDS):
                 raise StateError(self.id, Status.RUNNING, "delete", "container init still running")
+            self._endings.settle(self.process.returncode if self.process is not None else None, record)
             record.cgroup.remove(kill=True)
             if record.rdt_made:
                 from ocirt import rdt

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from ocirt import hooks, idmap, notify
-from ocirt.errors import HookError, SetupError, SpecError, UnsupportedError
+from ocirt.cgroups import verdict
+from ocirt.errors import HookError, InitDied, SetupError, SpecError, UnsupportedError
 from ocirt.host import NAMESPACE_FILES
 from ocirt.launch import Launch, launch
 from ocirt.plan.context import (
@@ -123,8 +124,10 @@ class Creation:
                 hooks.run(hook, f"hooks.poststop[{index}]", describe(self.record, Status.STOPPED))
 
     def _make_cgroup(self) -> None:
-        self.record.cgroup.make()
+        found = self.record.cgroup.make()
         self.undo.callback(self.record.cgroup.remove, kill=True)
+        if found:
+            self.record = self.record._replace(used_before=verdict.used(self.record.cgroup))
 
     def _keep_pace(self, launched: Launch) -> None:
         """The host's part of what init does not ask for: it is busy meanwhile, and should not have to wait."""
@@ -191,7 +194,12 @@ class Creation:
                     notify.hand_over(self.document, self.request.answers, launched.pidfd, event, launched.pid, state)
             launched.reached = type(event).__name__ if not isinstance(event, SyncRequested) else event.purpose.name
             launched.go()
-        raise launched.died()
+        raise self._died(launched)
+
+    def _died(self, launched: Launch) -> InitDied:
+        error = launched.died()
+        error.oom_killed = verdict.oom_killed(self.record.cgroup, self.record.used_before)
+        return error
 
     def _commit(self, pid: int) -> None:
         """From here on the container exists: it is found by its record, and init may outlive us."""

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from secrets import token_hex
+from signal import Signals
 from subprocess import DEVNULL, PIPE
 from typing import Final, Generic, Literal, TypedDict, TypeVar, Unpack, cast, overload
 
@@ -20,6 +21,7 @@ from attrs import frozen
 from ocirt import host_files
 from ocirt.bundle import Bundle
 from ocirt.container import Container
+from ocirt.ending import ExitStatus
 from ocirt.execution import as_user, describe
 from ocirt.host import TRUSTED_PATH, Host
 from ocirt.preparation import Request
@@ -61,6 +63,14 @@ class Completed(Generic[Output]):
     stderr: Output
     wall_seconds: float
     """From the call to the container's end, making and deleting it included."""
+    signal: Signals | int | None = None
+    """What killed it, if a signal did."""
+    oom_killed: bool | None = None
+    """The kernel's OOM killer hit it; as the next two ``None`` where it had no cgroup of its own (``ExitStatus``)."""
+    peak_memory_bytes: int | None = None
+    cpu_seconds: float | None = None
+    reason: str = ""
+    """How it ended, in words."""
 
     def check_returncode(self) -> None:
         """:raises subprocess.CalledProcessError: it is not 0."""
@@ -154,11 +164,16 @@ def run(
         process = container.process
         assert process is not None  # we created it
         output, errors = _exchange(process, data, timeout, began, text)
-        returncode = process.wait()
-    completed = Completed(process.args, returncode, output, errors, time.monotonic() - began)
+        status = container.wait()
+        ending = _ending(status)
+    completed = Completed(process.args, int(status), output, errors, time.monotonic() - began, *ending)
     if check:
         completed.check_returncode()
     return cast("Completed[bytes] | Completed[str]", completed)
+
+
+def _ending(status: ExitStatus) -> tuple[Signals | int | None, bool | None, int | None, float | None, str]:
+    return status.signal, status.oom_killed, status.peak_memory_bytes, status.cpu_seconds, status.reason
 
 
 def _exchange(

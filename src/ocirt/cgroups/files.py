@@ -57,8 +57,11 @@ class Cgroup(NamedTuple):
         """What ``to_json`` wrote; KeyError or TypeError where it did not."""
         return cls(tuple(map(_directory, record)))
 
-    def make(self) -> None:
-        """Create every directory; on any failure none of those that this call made stay."""
+    def make(self) -> bool:
+        """Create every directory; on any failure none of those that this call made stay.
+
+        True if one of the container's own was there before, so that not all that happened in it is the container's.
+        """
         made: list[str] = []
         try:
             for directory in self.directories:
@@ -68,6 +71,7 @@ class Cgroup(NamedTuple):
                 with contextlib.suppress(OSError):
                     os.rmdir(path)
             raise
+        return any(directory.path not in made for directory in self.directories)
 
     def join(self, pid: int, *, versions: Iterable[int] = (1, 2)) -> None:
         """Move a process; ``versions=(1,)`` for one that CLONE_INTO_CGROUP put into version 2 already.

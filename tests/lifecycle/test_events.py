@@ -1,0 +1,193 @@
+"""What happens to a container, told as it happens, to whoever watches."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ocirt import Container, Event, Exited, OutOfMemory, Paused, Resumed
+from ocirt.errors import NotFoundError, StateError
+from tests.observed import MIB, every_machine, limit_memory, pause, place
+from tests.support import SECONDS, Lab, document, python, shell
+
+pytestmark = pytest.mark.root
+
+ALLOCATE = "tail /dev/zero"
+PROMPT_SECONDS = 5.0
+"""Far more than any event takes, and far less than a test."""
+
+
+@every_machine
+def machine() -> None:
+    """On each layout."""
+
+
+def kinds(events: Iterator[Event]) -> list[type[Event]]:
+    return [type(event) for event in events]
+
+
+def test_a_child_is_hit_while_init_lives(lab: Lab) -> None:
+    with lab.create(shell(f"{ALLOCATE}; read line; exit 3"), stdin=subprocess.PIPE) as container:
+        limit_memory(container, 32 * MIB)
+        events = container.events()
+        container.start()
+        hit = next(events)
+        assert isinstance(hit, OutOfMemory)
+        assert (hit.container_id, hit.kills_count) == (container.id, 1)
+        assert time.time() - hit.time_seconds < PROMPT_SECONDS
+        assert container.status == "running"
+        assert container.process is not None
+        assert container.process.stdin is not None
+        container.process.stdin.close()
+        (end,) = events
+        assert isinstance(end, Exited)
+        assert end.status == 3
+        assert end.status is not None
+        assert end.status.oom_killed
+
+
+def test_every_kill_is_told_once(lab: Lab) -> None:
+    with lab.create(shell("for i in 1 2 3; do tail /dev/zero; sleep 0.5; done")) as container:
+        limit_memory(container, 32 * MIB)
+        events = container.events()
+        container.start()
+        told = [event.kills_count for event in events if isinstance(event, OutOfMemory)]
+    assert told == [1, 2, 3]
+
+
+def test_init_itself_is_hit(lab: Lab) -> None:
+    with lab.create(document("tail", "/dev/zero")) as container:
+        name = limit_memory(container, 32 * MIB)
+        events = container.events()
+        container.start()
+        hit, end = events
+    assert isinstance(hit, OutOfMemory)
+    assert isinstance(end, Exited)
+    assert end.status is not None
+    assert end.status.reason == f"{name} 32 MiB reached"
+
+
+def test_a_cgroup_below_is_hit(lab: Lab) -> None:
+    """By a limit that somebody set there: the container's own cgroup is not told on version 1, so we look."""
+    with lab.create(shell(f"read line; {ALLOCATE}; read line"), stdin=subprocess.PIPE) as container:
+        limit_memory(container, 64 * MIB)
+        found = place(container, "memory")
+        if found.version == 2:
+            pytest.skip("a cgroup with processes in it gives none below it a limit")
+        below = Path(found.path, "below")
+        below.mkdir()
+        (below / "memory.limit_in_bytes").write_text(str(32 * MIB))
+        container.start()
+        (below / "cgroup.procs").write_text(str(container.pid))
+        events = container.events()
+        assert container.process is not None
+        assert container.process.stdin is not None
+        container.process.stdin.write(b"\n")
+        assert isinstance(next(events), OutOfMemory)
+
+
+def test_pauses_are_told(lab: Lab) -> None:
+    with lab.create(document("sleep", "600")) as container:
+        container.start()
+        events = container.events()
+        pause(container, True)
+        assert isinstance(next(events), Paused)
+        assert container.status == "paused"
+        pause(container, False)
+        assert isinstance(next(events), Resumed)
+        container.kill(signal.SIGKILL)
+        assert kinds(events) == [Exited]
+
+
+def test_what_happens_before_the_first_look_is_not_missed(lab: Lab) -> None:
+    container = lab.create(shell(f"{ALLOCATE}; exit 0"))
+    limit_memory(container, 32 * MIB)
+    events = container.events()
+    container.start()
+    container.wait(SECONDS)
+    assert kinds(events) == [OutOfMemory, Exited]
+    container.delete()
+
+
+def test_the_end_is_told_at_once(lab: Lab) -> None:
+    with lab.create(document("sleep", "600")) as container:
+        container.start()
+        events = container.events()
+        killer = threading.Timer(0.3, container.kill, (signal.SIGKILL,))
+        killer.start()
+        (end,) = events
+        killer.join()
+    assert isinstance(end, Exited)
+    assert time.time() - end.time_seconds < PROMPT_SECONDS
+    assert end.status == -signal.SIGKILL
+
+
+def test_what_was_executed_does_not_hold_up_the_end(lab: Lab) -> None:
+    """The init of a pid namespace is not gone before those are reaped, and they are this process's children."""
+    with lab.create(document("sleep", "600")) as container:
+        container.start()
+        process = container.exec(["sleep", "600"])
+        events = container.events()
+        container.kill(signal.SIGKILL)
+        assert kinds(events) == [Exited]
+        assert process.wait(SECONDS) == -signal.SIGKILL
+
+
+def test_another_process_is_told_too(lab: Lab) -> None:
+    script = """
+import os, signal, sys, ocirt
+container = ocirt.Container.load(sys.argv[1], root=sys.argv[2])
+events = container.events()
+os.kill(int(sys.argv[3]), signal.SIGUSR1)
+print([type(event).__name__ for event in events])
+"""
+    with lab.create(shell(f"{ALLOCATE}; exit 0")) as container:
+        limit_memory(container, 32 * MIB)
+        before = signal.signal(signal.SIGUSR1, lambda *_: container.start())
+        try:
+            assert python(script, container.id, str(lab.root), str(os.getpid())) == "['OutOfMemory', 'Exited']\n"
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+
+def test_of_one_that_has_ended_the_end_is_all(lab: Lab) -> None:
+    with lab.create(shell("exit 3")) as container:
+        container.start()
+        container.wait(SECONDS)
+        (end,) = container.events()
+        assert isinstance(end, Exited)
+        assert end.status == 3
+    with pytest.raises(NotFoundError):
+        container.events()
+
+
+def test_without_a_cgroup_the_end_is_told(lab: Lab) -> None:
+    with Container.create(
+        lab.new_id(), lab.bundle(document("true")), root=lab.root, cgroup_manager="disabled", stdin=subprocess.DEVNULL
+    ) as container:
+        events = container.events()
+        container.start()
+        assert kinds(events) == [Exited]
+
+
+def test_one_that_is_being_created_has_none_yet(lab: Lab) -> None:
+    container_id = lab.new_id()
+    lab.root.mkdir(0o700, exist_ok=True)
+    (lab.root / container_id).mkdir()
+    with pytest.raises(StateError, match="still being created"):
+        lab.load(container_id).events()
+
+
+def test_who_does_not_watch_any_more_leaves_no_files_open(lab: Lab) -> None:
+    """The lab compares this process's descriptors before and after."""
+    with lab.create(document("sleep", "600")) as container:
+        container.start()
+        events = container.events()
+        del events
