@@ -85,6 +85,18 @@ COMMANDS: Final = (
         1,
     ),
     Command(
+        "events",
+        "show what a container uses, every few seconds, and when memory runs out, as JSON",
+        "<container-id>",
+        "events.events",
+        (
+            Flag("interval", "how long to wait between two looks", kind=Kind.DURATION, default="5s"),
+            Flag("stats", "show what it uses now, and nothing more", kind=Kind.SWITCH),
+        ),
+        1,
+        1,
+    ),
+    Command(
         "exec",
         "execute one more process in a running container",
         "<container-id> <command> [arguments...]  ||  -p process.json <container-id>",
