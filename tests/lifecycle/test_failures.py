@@ -11,7 +11,7 @@ import pytest
 from ocirt import Bundle, Container, Spec
 from ocirt.errors import BundleError, ExistsError, OCIError, SetupError, SpecError, UnsupportedError
 from ocirt.spec import Linux, Mount, Rlimit, Root
-from tests.support import Caller, Lab, document, linux, namespaces, process, shell
+from tests.support import Caller, Lab, document, linux, namespaces, process, python, shell
 
 pytestmark = pytest.mark.root
 
@@ -208,3 +208,20 @@ def test_a_bundle_is_loaded_from_its_path(lab: Lab) -> None:
         container.start()
         assert container.wait(60) == 0
     assert Bundle.load(bundle.path).spec == bundle.spec
+
+
+def test_a_caller_whose_root_is_no_mount_point_is_told(rootfs: Path) -> None:
+    """After chroot(2) the kernel says no more than EINVAL."""
+    said = python(
+        "import os, sys\n"
+        "import ocirt\n"
+        "ocirt.run(['true'], root=sys.argv[1] + '/state')\n"  # imports all, and asks the host what it wants to know
+        "bundle = ocirt.Bundle('/', ocirt.Spec.default().evolve(root=ocirt.spec.Root('/'), mounts=()))\n"
+        "os.chroot(sys.argv[1])\n"
+        "try:\n"
+        "    ocirt.Container.create('c', bundle, root='/state', cgroup_manager='disabled', stdin=0, stdout=1)\n"
+        "except ocirt.SetupError as error:\n"
+        "    print(error.operation, error.hint)\n",
+        str(rootfs),
+    )
+    assert said.startswith("SetPropagation the caller's / is no mount point")

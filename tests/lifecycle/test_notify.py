@@ -15,6 +15,8 @@ from tests.lifecycle.test_seccomp import MKDIR, PRIVILEGED, under
 from tests.seccomp.agent import Agent
 from tests.support import SECONDS, Lab, error_of, python, said
 
+pytestmark = pytest.mark.root
+
 
 def asking(path: Path, *names: str, **changes: object) -> Seccomp:
     profile = Seccomp("SCMP_ACT_ALLOW", listener_path=str(path), syscalls=(Syscall(names or MKDIR, "SCMP_ACT_NOTIFY"),))

@@ -17,6 +17,8 @@ from ocirt.spec import Seccomp, Spec, Syscall
 from tests.lifecycle.test_seccomp import MKDIR, PRIVILEGED, under
 from tests.support import SECONDS, Lab, error_of, python, said
 
+pytestmark = pytest.mark.root
+
 
 def left(script: str, *names: str, unprivileged: bool = True) -> Spec:
     profile = Seccomp("SCMP_ACT_ALLOW", syscalls=(Syscall(names or MKDIR, "SCMP_ACT_NOTIFY"),))

@@ -18,6 +18,8 @@ from ocirt.spec import IDMapping, Seccomp, Spec, Syscall, SyscallArg, User
 from tests.seccomp.profiles import listed
 from tests.support import SECONDS, Lab, document, linux, namespaces, process, shell
 
+pytestmark = pytest.mark.root
+
 MKDIR = ("mkdir", "mkdirat")
 CHMOD = (("chmod", 1), ("fchmodat", 2))
 """Calls and which of their arguments is the mode."""
