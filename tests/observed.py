@@ -6,16 +6,11 @@ import contextlib
 import os
 import posixpath
 
-import pytest
-
 from ocirt import Container
 from ocirt.cgroups import layout
 from ocirt.cgroups.place import Place
 
 MIB = 1 << 20
-
-every_machine = pytest.fixture(params=["here", pytest.param("guest", marks=pytest.mark.vm)], autouse=True)
-"""Decorates a fixture of a module whose tests are for this machine and, for the other version, for a guest."""
 
 
 def place(container: Container, controller: str) -> Place:

@@ -14,18 +14,13 @@ import ocirt
 from ocirt import Container, ExitStatus, Spec
 from ocirt.cgroups import layout
 from ocirt.errors import InitDied
-from tests.observed import MIB, every_machine, limit_memory, place
+from tests.observed import MIB, limit_memory, place
 from tests.support import SECONDS, Lab, document, error_of, eventually, linux, namespaces, python, said, shell
 
 pytestmark = pytest.mark.root
 
 ALLOCATE = "tail /dev/zero"
 """Keeps all of a line that has no end."""
-
-
-@every_machine
-def machine() -> None:
-    """On each layout."""
 
 
 def ended(lab: Lab, spec: Spec, limit: int | None = None) -> tuple[Container, ExitStatus, str]:

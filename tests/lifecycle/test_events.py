@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ocirt import Container, Event, Exited, OutOfMemory, Paused, Resumed
+from ocirt import Container, Event, Exited, OutOfMemory, Paused, Resumed, observation
 from ocirt.errors import NotFoundError, StateError
-from tests.observed import MIB, every_machine, limit_memory, pause, place
+from tests.observed import MIB, limit_memory, pause, place
 from tests.support import SECONDS, Lab, document, python, shell
 
 pytestmark = pytest.mark.root
@@ -22,11 +22,6 @@ pytestmark = pytest.mark.root
 ALLOCATE = "tail /dev/zero"
 PROMPT_SECONDS = 5.0
 """Far more than any event takes, and far less than a test."""
-
-
-@every_machine
-def machine() -> None:
-    """On each layout."""
 
 
 def kinds(events: Iterator[Event]) -> list[type[Event]]:
@@ -72,6 +67,57 @@ def test_init_itself_is_hit(lab: Lab) -> None:
     assert isinstance(end, Exited)
     assert end.status is not None
     assert end.status.reason == f"{name} 32 MiB reached"
+
+
+def test_the_kernel_wakes_whoever_watches(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without looking again in between: what a timeout would find is far off."""
+    monkeypatch.setattr(observation, "REAP_SECONDS", 10 * PROMPT_SECONDS)
+    with lab.create(shell(f"{ALLOCATE}; sleep 0.5; exit 0")) as container:
+        limit_memory(container, 32 * MIB)
+        events = container.events()
+        begin = time.monotonic()
+        container.start()
+        assert kinds(events) == [OutOfMemory, Exited]
+        assert time.monotonic() - begin < PROMPT_SECONDS
+
+
+def test_the_kernel_tells_of_pauses_in_version_2(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observation, "REAP_SECONDS", 10 * PROMPT_SECONDS)
+    with lab.create(document("sleep", "600")) as container:
+        container.start()
+        if place(container, "freezer").version == 1:
+            pytest.skip("the freezer of version 1 tells nobody")
+        events = container.events()
+        begin = time.monotonic()
+        for paused, kind in ((True, Paused), (False, Resumed)):
+            pause(container, paused)
+            assert isinstance(next(events), kind)
+        assert time.monotonic() - begin < PROMPT_SECONDS
+
+
+def test_out_of_memory_without_a_kill(lab: Lab) -> None:
+    """Version 1 can be told to let whoever touches memory wait until there is some (in a system call it is refused)."""
+    with lab.create(document("awk", 'BEGIN { s = "x"; while (1) s = s s }')) as container:
+        limit_memory(container, 32 * MIB)
+        found = place(container, "memory")
+        if found.version == 2:
+            pytest.skip("version 2 has no such switch")
+        Path(found.path, "memory.oom_control").write_text("1")
+        events = container.events()
+        container.start()
+        hit = next(events)
+        assert isinstance(hit, OutOfMemory)
+        assert hit.kills_count == 0
+        assert container.status == "running"
+
+
+def test_a_notice_without_a_kill_is_no_event(lab: Lab) -> None:
+    """Memory may have been freed meanwhile; and version 1 notifies of a cgroup's end, too."""
+    with lab.create(document("sleep", "600")) as container:
+        limit_memory(container, 32 * MIB)
+        source = observation.Memory(place(container, "memory"))
+        assert list(source.news(told=True)) == []
+        source.close()
 
 
 def test_a_cgroup_below_is_hit(lab: Lab) -> None:

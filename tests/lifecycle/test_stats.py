@@ -14,15 +14,10 @@ import pytest
 from ocirt import Container, Stats
 from ocirt.cgroups import layout
 from ocirt.errors import NotFoundError
-from tests.observed import MIB, every_machine, limit_memory, place
+from tests.observed import MIB, limit_memory, place
 from tests.support import SECONDS, Lab, document, eventually, python, shell
 
 pytestmark = pytest.mark.root
-
-
-@every_machine
-def machine() -> None:
-    """On each layout."""
 
 
 @pytest.fixture
@@ -170,6 +165,12 @@ def test_again_and_again_until_it_ends(lab: Lab) -> None:
         container.process.stdin.close()
         assert len(list(series)) < 100  # and not for ever
         assert list(series) == []
+
+
+def test_the_first_comes_at_once(sleeping: Container) -> None:
+    begin = time.monotonic()
+    next(sleeping.stats(600))
+    assert time.monotonic() - begin < 5
 
 
 @pytest.mark.parametrize("interval", [0, -1.5, float("nan")])

@@ -34,9 +34,13 @@ FILES: Final = Guest(
     TESTS / "vm/files.sh",
     (
         "tests/cgroups",
+        "tests/cli/test_events.py",
         "tests/lifecycle/test_create.py",
+        "tests/lifecycle/test_ending.py",
+        "tests/lifecycle/test_events.py",
         "tests/lifecycle/test_exec.py",
         "tests/lifecycle/test_failures.py",
+        "tests/lifecycle/test_stats.py",
     ),
 )
 """The host's own files under another kernel, with all controllers on version 2 of cgroups, and with AppArmor."""
