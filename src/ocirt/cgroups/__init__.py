@@ -5,6 +5,7 @@ Read in this order::
     layout    which hierarchies are mounted, and where in each this process is      text → values
     choice    where the container's cgroup goes in each of them                     pure
     devices   the device rules of config.json as writes to cgroup v1 files          pure
+    settings  a limit of config.json as a write to a file; v1 and v2 make them, conversion chooses         pure
     mounts    what a mount of type "cgroup" shows                                   pure
     files     Cgroup: make, join, list, kill, remove, by file operations
     tree      the few file operations those are made of
