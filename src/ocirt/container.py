@@ -90,6 +90,7 @@ class Container:
         cgroup_manager: CgroupManager = "cgroupfs",
         die_with_parent: bool = False,
         new_keyring: bool = True,
+        strict_resources: bool = True,
         on_syscall: Handler | None = None,
     ) -> Container:
         """Make a container that waits for ``start``.
@@ -100,11 +101,19 @@ class Container:
         :param cgroup_manager: ``disabled`` leaves the container in the caller's cgroups.
         :param die_with_parent: kill the container when this process ends, however it ends.
         :param new_keyring: a session keyring of its own (keyrings(7)), or else the caller's.
+        :param strict_resources: limits that only version 1 of cgroups knows are an error on version 2, or left out.
         :param on_syscall: answers the system calls that the profile leaves to others (SCMP_ACT_NOTIFY), in a thread.
         :raises SpecError, UnsupportedError, BundleError, SetupError, HookError, ExistsError: nothing is left then.
         """
         loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-        request = Request(id, loaded, cgroup_manager, new_keyring=new_keyring, answers=_answers(on_syscall))
+        request = Request(
+            id,
+            loaded,
+            cgroup_manager,
+            new_keyring=new_keyring,
+            strict_resources=strict_resources,
+            answers=_answers(on_syscall),
+        )
         return cls._create(request, StateStore(root), stdin, stdout, stderr, die_with_parent)
 
     @classmethod

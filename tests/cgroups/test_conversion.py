@@ -264,7 +264,7 @@ def test_usage_is_checked_before_a_limit_where_the_kernel_would_kill() -> None:
 )
 def test_unified_is_written_line_by_line(value: str, lines: tuple[str, ...]) -> None:
     (setting,) = settings_for(Resources(unified={"io.max": value}), V2)
-    assert setting == Setting("io", "io.max", lines, "linux.resources.unified['io.max']")
+    assert setting == Setting("io", "io.max", lines, "linux.resources.unified['io.max']", version=2)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from ocirt.cgroups import v1, v2
+from ocirt.cgroups.settings import Controllers
 from ocirt.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from ocirt.cgroups.settings import Controllers, Setting
+    from ocirt.cgroups.settings import Setting
     from ocirt.spec.linux import Resources
 
 _V2_NAMES: Final = {"blkio": "io"}
@@ -37,8 +38,14 @@ def _settings(resources: Resources, controllers: Controllers, strict: bool) -> I
             yield from convert(resources, strict)
     for name, convert in v2.CONTROLLERS.items():
         if name in controllers.v2:
-            yield from convert(resources, strict)
+            yield from (setting._replace(version=2) for setting in convert(resources, strict))
     yield from v2.unified(resources, controllers)
+
+
+def asks(resources: Resources) -> bool:
+    """Whether anything is to be limited, wherever that might be possible."""
+    everywhere = Controllers(v1=frozenset(v1.CONTROLLERS))
+    return bool(resources.unified) or any(True for _ in _settings(resources, everywhere, True))
 
 
 def _refuse_missing(resources: Resources, controllers: Controllers, strict: bool) -> None:

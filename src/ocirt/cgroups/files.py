@@ -145,11 +145,16 @@ class Cgroup(NamedTuple):
         if left:
             raise SetupError(ORIGIN, "RemoveCgroup", "rmdir", errno.EBUSY, left[0])
 
-    def _path(self, version: int, controller: str = "") -> str | None:
+    def directory(self, version: int, controller: str = "") -> Directory | None:
+        """Where a controller's files are; of version 2, every controller's."""
         for directory in self.directories:
             if directory.version == version and (not controller or controller in directory.controllers):
-                return directory.path
+                return directory
         return None
+
+    def _path(self, version: int, controller: str = "") -> str | None:
+        directory = self.directory(version, controller)
+        return None if directory is None else directory.path
 
     def _members(self) -> set[int]:
         """Everybody who is in any hierarchy: a container that can write to a cgroup mount may move in one only."""

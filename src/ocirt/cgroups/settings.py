@@ -11,13 +11,15 @@ from typing import Final, NamedTuple
 from ocirt.errors import UnsupportedError
 
 RESOURCES: Final = "linux.resources"
+CORE: Final = "cgroup"
+"""Stands for the controller of the files that every cgroup of version 2 has."""
 
 
 class Setting(NamedTuple):
     """One file of a controller, and what is written to it."""
 
     controller: str
-    """``cgroup`` for files that every cgroup has."""
+    """Or CORE."""
     file: str
     values: tuple[str, ...]
     """Each by a write(2) of its own."""
@@ -29,6 +31,8 @@ class Setting(NamedTuple):
     """What stands for it where this kernel has no such file."""
     above: str = ""
     """A file with a number that the value must be above, or it is not written (``memory.checkBeforeUpdate``)."""
+    version: int = 1
+    """Of the hierarchy that the controller is on."""
 
 
 class Controllers(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from ocirt.cgroups import settings, v1
-from ocirt.cgroups.settings import RESOURCES, Controllers, Setting, refuse_on_v2
+from ocirt.cgroups.settings import CORE, RESOURCES, Controllers, Setting, refuse_on_v2
 from ocirt.errors import UnsupportedError
 from ocirt.spec.base import member
 
@@ -206,8 +206,10 @@ def unified(resources: Resources, controllers: Controllers) -> Iterator[Setting]
         if not controllers.unified:
             raise UnsupportedError(origin, "invalid configuration: cannot use unified on cgroup v1")
         controller = key.partition(".")[0]
-        if controller != "cgroup" and controller not in controllers.v2:
+        if controller != CORE and controller not in controllers.v2:
             rule = f'unified resource "{key}" can\'t be set: controller "{controller}" not available'
             raise UnsupportedError(origin, rule)
         lines = tuple(line for line in text.split("\n") if line)
-        yield Setting(controller, key, lines or ("\n",), origin)  # an empty write(2) would not reach the file
+        yield Setting(
+            controller, key, lines or ("\n",), origin, version=2
+        )  # an empty write(2) would not reach the file

@@ -114,6 +114,7 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
             root=call.root,
             cgroup_manager=manager,
             new_keyring=not options.on("no-new-keyring"),
+            strict_resources=not call.settings.on("ignore-v1-limits"),
         )
         undo.callback(_delete, container)
         process = container.process

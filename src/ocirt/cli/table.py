@@ -18,6 +18,9 @@ GLOBALS: Final = (
     Flag("root", 'directory of all containers\' states (default: "/run/ocirt", "$XDG_RUNTIME_DIR/ocirt" without root)'),
     Flag("cgroup-manager", "who makes cgroups: cgroupfs, or disabled to stay in the caller's", default="cgroupfs"),
     Flag("systemd-cgroup", "let systemd make cgroups (not supported yet)", kind=Kind.SWITCH),
+    Flag(
+        "ignore-v1-limits", "leave out limits that cgroup version 2 does not know, instead of failing", kind=Kind.SWITCH
+    ),
     Flag("rootless", "true, false or auto; ocirt asks the kernel what the caller may do", default="auto"),
     HELP,
     Flag("version", "print the version", "v", Kind.SWITCH),
