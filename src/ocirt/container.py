@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ocirt.answers import Answers, Handler
     from ocirt.execution import Plans
-    from ocirt.spec import JSON, User
+    from ocirt.spec import JSON, Resources, User
     from ocirt.spec import Process as ProcessSpec
 
 REAP_MILLISECONDS: Final = 5
@@ -43,6 +43,21 @@ TABLE: Final[Mapping[str, Mapping[Status, str]]] = {
         Status.STOPPED: "cannot start a container that has stopped",
     },
     "kill": {
+        Status.CREATING: "container not running",
+        Status.STOPPED: "container not running",
+    },
+    "pause": {
+        Status.CREATING: "container not running",
+        Status.PAUSED: "container not running",
+        Status.STOPPED: "container not running",
+    },
+    "resume": {
+        Status.CREATING: "container not paused",
+        Status.CREATED: "container not paused",
+        Status.RUNNING: "container not paused",
+        Status.STOPPED: "container not paused",
+    },
+    "update": {
         Status.CREATING: "container not running",
         Status.STOPPED: "container not running",
     },
@@ -261,6 +276,57 @@ class Container:
     def _has_pid_namespace(self) -> bool:
         linux = self.spec.linux
         return linux is not None and any(entry.type == "pid" and not entry.path for entry in linux.namespaces)
+
+    def pause(self) -> None:
+        """Stop every process of the container where it is, until ``resume``.
+
+        :raises StateError: it does not run.
+        :raises SetupError: they would not all stop, and go on.
+        """
+        from ocirt.cgroups.freezing import freeze
+
+        with self._store.open(self.id, "pause") as directory:
+            freeze(self._checked("pause", directory).cgroup)
+
+    def resume(self) -> None:
+        """Let a paused container go on.
+
+        :raises StateError: it is not paused.
+        """
+        from ocirt.cgroups.freezing import thaw
+
+        with self._store.open(self.id, "resume") as directory:
+            thaw(self._checked("resume", directory).cgroup)
+
+    def update(
+        self,
+        resources: Resources | None = None,
+        *,
+        l3_cache_schema: str | None = None,
+        mem_bw_schema: str | None = None,
+        strict_resources: bool = True,
+    ) -> None:
+        """Change limits: those that are given, and no others; all of them, or after an error none.
+
+        :param resources: 0 and empty texts mean "as it is", as members that are left out do; devices never change.
+        :param l3_cache_schema, mem_bw_schema: of the container's class of resctrl (``linux.intelRdt``).
+        :raises StateError: it does not run.
+        :raises SpecError, UnsupportedError, SetupError: they cannot be had.
+        """
+        from ocirt.spec import Resources
+        from ocirt.updating import Schemata, update
+
+        schemata = Schemata(l3_cache_schema, mem_bw_schema)
+        with self._store.open(self.id, "update") as directory:
+            directory.lock(operation="update")
+            record = self._checked("update", directory)
+            self._spec = update(directory, record, resources or Resources(), schemata, strict=strict_resources)
+
+    def _checked(self, operation: str, directory: StateDirectory) -> Record:
+        record = self._read(directory)
+        self._check(operation, directory, record)
+        assert record is not None  # neither creating nor stopped
+        return record
 
     def delete(self, force: bool = False) -> None:
         """Remove everything that create made. A created container is killed; ``force`` kills any.

@@ -144,7 +144,7 @@ def _limits(
     """Nothing is looked at for a configuration without any."""
     if resources is None or not asks(resources):
         return ()
-    controllers = limits.available(here, cgroup, rootless=host.rootless)
+    controllers = limits.available(here.layout, cgroup, rootless=host.rootless)
     settings = settings_for(resources, controllers, strict=request.strict_resources)
     limits.check_permitted(cgroup, settings)
     return settings

@@ -32,7 +32,7 @@ pytestmark = [
 
 
 def settings(resources: Resources) -> tuple[Setting, ...]:
-    return settings_for(resources, limits.available(HERE, Cgroup(), rootless=False))
+    return settings_for(resources, limits.available(HERE.layout, Cgroup(), rootless=False))
 
 
 def apply(cgroup: Cgroup, resources: Resources) -> None:
@@ -40,7 +40,8 @@ def apply(cgroup: Cgroup, resources: Resources) -> None:
 
 
 def replace(cgroup: Cgroup, resources: Resources) -> None:
-    limits.replace(cgroup, settings(resources), TOP)
+    with limits.replaced(cgroup, settings(resources), TOP):
+        pass
 
 
 def directory(cgroup: Cgroup, controller: str) -> Directory:
@@ -109,18 +110,20 @@ def test_if_one_cannot_be_had_all_become_what_they_were(cgroup: Cgroup) -> None:
 
 def test_it_is_undone_by_devices_too(cgroup: Cgroup) -> None:
     """A file with a line for each device keeps those of the others."""
-    disk = "7:0"
-    controller, file, text = ("blkio", "blkio.throttle.read_bps_device", f"{disk} 1048576")
-    if "blkio" not in {name for hierarchy in HERE.layout.hierarchies for name in hierarchy.controllers}:
-        controller, file, text = "io", "io.max", f"{disk} rbps=1048576"
-    version = 1 if controller == "blkio" else 2
-    good = Setting(controller, file, (text,), "good", version=version)
-    bad = Setting(controller, file, ("99:99 rbps=x",), "bad", version=version)
+    v1 = any("blkio" in hierarchy.controllers for hierarchy in HERE.layout.hierarchies)
+    controller, version = ("blkio", 1) if v1 else ("io", 2)
+    file, form = ("blkio.throttle.read_bps_device", "{} {}") if v1 else ("io.max", "{} rbps={}")
+
+    def rate(device: str, number: object, origin: str) -> Setting:
+        return Setting(controller, file, (form.format(device, number),), origin, version=version)
+
     path = f"{directory(cgroup, controller).path}/{file}"
-    limits.apply(cgroup, (Setting(controller, file, (text.replace("1048576", "2097152"),), "x", version=version),), TOP)
+    limits.apply(cgroup, (rate("7:1", 2 * MIB, "before"),), TOP)
     unchanged = tree.read(path)
-    with pytest.raises(SetupError):
-        limits.replace(cgroup, (good, bad), TOP)
+    wanted = (rate("7:1", MIB, "good"), rate("7:0", MIB, "good"), rate("99:99", 1, "bad"))
+    with pytest.raises(SetupError) as caught, limits.replaced(cgroup, wanted, TOP):
+        pass
+    assert caught.value.origin == "bad"
     assert tree.read(path) == unchanged
     assert "2097152" in unchanged
 

@@ -153,7 +153,7 @@ def limited(wanted: Resources, *args: str) -> Spec:
 @pytest.fixture(scope="module")
 def on_v2() -> frozenset[str]:
     """The controllers of version 2 that there are."""
-    return limits.available(layout.here(), Cgroup(), rootless=False).v2
+    return limits.available(layout.probe(), Cgroup(), rootless=False).v2
 
 
 @pytest.mark.covers("linux.resources.memory.**", "linux.resources.cpu.**", "linux.resources.pids.**")
@@ -262,6 +262,18 @@ def test_the_fewest_tasks_are_enough_for_a_program_alone(lab: Lab, tasks: int, t
     )
     spec = shell("echo alone; sleep 1 & echo never", linux=members)
     assert lab.output(spec) == "alone\nsh: can't fork: Resource temporarily unavailable\n"
+
+
+def test_those_who_built_a_container_do_not_count_once_there_are_hooks(lab: Lab) -> None:
+    mapped = (IDMapping(0, 200000, 65536),)
+    members = linux(
+        resources=Resources(pids=Pids(2)),
+        namespaces=namespaces("pid", "network", "ipc", "uts", "mount", "user", "time"),
+        uid_mappings=mapped,
+        gid_mappings=mapped,
+    )
+    hook = Hook("/bin/true")
+    assert lab.output(shell("echo fine", linux=members, hooks=Hooks(create_container=(hook,)))) == "fine\n"
 
 
 def test_without_a_cgroup_of_its_own_a_container_cannot_be_limited(lab: Lab) -> None:

@@ -8,7 +8,9 @@ Read in this order::
     settings  a limit of config.json as a write to a file; v1 and v2 make them, conversion chooses         pure
     mounts    what a mount of type "cgroup" shows                                   pure
     files     Cgroup: make, join, list, kill, remove, by file operations
+    merge     limits that change while others stay                                                      pure
     limits    writing settings, and handing controllers of version 2 down to where they are wanted
+    freezing  stopping all processes where they are
     tree      the few file operations those are made of
 
 A life goes ``choose → survey → (store the record) → make → join → … → remove``. A ``Cgroup`` is a plain record, so

@@ -195,7 +195,7 @@ class Cgroup(NamedTuple):
     @contextlib.contextmanager
     def _freeze(self, *, thaw_always: bool) -> Iterator[None]:
         """Freeze, as well as that works (a process in uninterruptible sleep resists), and restore."""
-        file, freeze, thaw = self._freezer()
+        file, freeze, thaw = self.freezer()
         if file is None:
             yield
             return
@@ -211,7 +211,7 @@ class Cgroup(NamedTuple):
                 with contextlib.suppress(FileNotFoundError):
                     tree.write(file, thaw)
 
-    def _freezer(self) -> tuple[str | None, str, str]:
+    def freezer(self) -> tuple[str | None, str, str]:
         """The file that freezes, and the words for on and off."""
         if path := self._path(1, "freezer"):
             return f"{path}/freezer.state", "FROZEN", "THAWED"

@@ -20,7 +20,7 @@ from ocirt.errors import SetupError, UnsupportedError
 
 if TYPE_CHECKING:
     from ocirt.cgroups.files import Cgroup, Directory
-    from ocirt.cgroups.layout import Here, Layout
+    from ocirt.cgroups.layout import Layout
 
 OPERATION: Final = "LimitResources"
 THREADED: Final = frozenset(("cpu", "cpuset", "perf_event", "pids"))
@@ -30,13 +30,13 @@ _DEAF: Final = "memory.kmem.limit_in_bytes"
 """Since Linux 6.6 it takes any value and does nothing."""
 
 
-def available(here: Here, cgroup: Cgroup, *, rootless: bool) -> Controllers:
+def available(there: Layout, cgroup: Cgroup, *, rootless: bool) -> Controllers:
     """The controllers that a container could have.
 
     Of version 2, an ordinary user has those alone that somebody has given to the cgroup above the container's.
     """
-    named = frozenset(name for hierarchy in here.layout.hierarchies for name in hierarchy.controllers)
-    top = top_of(here.layout)
+    named = frozenset(name for hierarchy in there.hierarchies for name in hierarchy.controllers)
+    top = top_of(there)
     if top is None:
         return Controllers(named)
     directory = cgroup.directory(2)
@@ -76,11 +76,13 @@ def apply(cgroup: Cgroup, settings: Sequence[Setting], top: str | None) -> None:
         _write_group(cgroup, list(group))
 
 
-def replace(cgroup: Cgroup, settings: Sequence[Setting], top: str | None) -> None:
-    """The same in a cgroup that has limits already: if one cannot be had, all become what they were."""
+@contextlib.contextmanager
+def replaced(cgroup: Cgroup, settings: Sequence[Setting], top: str | None) -> Iterator[None]:
+    """The same in a cgroup that has limits already: after an error, of the block too, they are what they were."""
     before = [_present(cgroup, setting) for setting in settings]
     try:
         apply(cgroup, settings, top)
+        yield
     except BaseException:
         _restore(cgroup, [setting for setting in before if setting is not None])
         raise
