@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import threading
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from ocirt import Container
-from ocirt.cgroups import tree
+from ocirt.cgroups import freezing, tree
 from ocirt.errors import SetupError, SpecError, StateError, UnsupportedError
 from ocirt.spec import IntelRdt
 from ocirt.spec.limits import CPU, HugepageLimit, Memory, Pids
@@ -20,7 +21,7 @@ from ocirt.spec.linux import DeviceRule, Resources
 from ocirt.state import Status
 from tests import resctrl as fake
 from tests.lifecycle.test_limits import MIB, limited, read
-from tests.support import SECONDS, Lab, document, eventually, linux, python, shell
+from tests.support import SECONDS, Lab, document, eventually, linux, shell
 
 pytestmark = pytest.mark.root
 
@@ -100,6 +101,15 @@ def test_a_paused_container_can_be_killed(lab: Lab, number: signal.Signals) -> N
             assert container.status is Status.PAUSED
             container.resume()
         assert container.wait(SECONDS) == (-signal.SIGKILL if number == signal.SIGKILL else 3)
+
+
+def test_processes_that_would_not_all_stop_go_on(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    with lab.start(document("sleep", "600")) as container:
+        monkeypatch.setattr(freezing, "ATTEMPTS", 0)
+        with pytest.raises(SetupError, match="unable to freeze") as caught:
+            container.pause()
+        assert (caught.value.operation, caught.value.errno) == ("FreezeCgroup", errno.EBUSY)
+        assert container.status is Status.RUNNING
 
 
 def test_without_a_cgroup_there_is_nothing_to_pause(lab: Lab) -> None:
@@ -204,24 +214,34 @@ def test_updates_of_two_processes_do_not_lose_each_other(lab: Lab) -> None:
     script = """
 import sys
 from ocirt import Container
-from ocirt.spec.limits import CPU, Pids
+from ocirt.spec.limits import Pids
 from ocirt.spec.linux import Resources
 container = Container.load(sys.argv[1], root=sys.argv[2])
-for number in range(10, 20):
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(100, 200):
     container.update(Resources(pids=Pids(number)))
-print("done")
+    assert container.load(sys.argv[1], root=sys.argv[2]).spec.linux.resources.pids == Pids(number)
 """
     with lab.create(document("true")) as container:
-        thread = threading.Thread(target=lambda: python(script, container.id, str(lab.root)))
-        thread.start()
-        for number in range(100, 110):
-            lab.load(container).update(Resources(cpu=CPU(shares=number)))
-        thread.join()
-        resources = lab.load(container).spec.linux
-        assert resources is not None
-        assert resources.resources is not None
-        assert resources.resources.pids == Pids(19)
-        assert resources.resources.cpu == CPU(shares=109)
+        command = [sys.executable, "-c", script, container.id, str(lab.root)]
+        other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"ready\n"
+        other.stdin.close()
+        for number in range(100, 200):
+            container.update(Resources(cpu=CPU(shares=number)))
+            assert resources_of(lab.load(container)).cpu == CPU(shares=number)
+        assert other.wait(SECONDS) == 0
+        other.stdout.close()
+        assert resources_of(lab.load(container)).pids == Pids(199)
+
+
+def resources_of(container: Container) -> Resources:
+    assert container.spec.linux is not None
+    assert container.spec.linux.resources is not None
+    return container.spec.linux.resources
 
 
 # intelRdt
