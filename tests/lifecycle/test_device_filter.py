@@ -62,11 +62,12 @@ def attached(path: str) -> tuple[int, ...]:
 
 
 @pytest.fixture
-def parent() -> Iterator[str]:
-    """A version 2 cgroup for containers' cgroups."""
+def parent(lab: Lab) -> Iterator[str]:
+    """A version 2 cgroup for the cgroups of a lab's containers."""
     path = f"{MOUNT}/ocirt-test-parent-{os.getpid()}"
     os.mkdir(path)
     yield path
+    lab.sweep()
     os.rmdir(path)
 
 
