@@ -35,6 +35,8 @@ FILES: Final = Guest(
     (
         "tests/cgroups",
         "tests/lifecycle/test_create.py",
+        "tests/lifecycle/test_device_filter.py",
+        "tests/lifecycle/test_devices.py",
         "tests/lifecycle/test_exec.py",
         "tests/lifecycle/test_failures.py",
     ),
