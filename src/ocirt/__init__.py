@@ -8,10 +8,10 @@
     ocirt.containers()                             all of them
 
 Where is what: ``spec`` (config.json as classes) → ``plan`` (what is done, in which order) → ``wire`` → ``launch``
-(ocirt-init runs it) → ``creation``, ``starting``, ``execution`` (the host's part) → ``container``, ``process`` and
-``running`` (what you use), with ``observation`` and ``ending`` for what they tell. ``cgroups``, ``hooks``, ``idmap``,
-``host`` and ``state`` stand beside them, ``errors`` below, ``cli`` above; ``_native`` holds the C side.
-docs/architecture.md tells the reasons.
+(ocirt-init runs it) → ``creation``, ``starting``, ``execution``, ``updating`` (the host's part) → ``container``,
+``process`` and ``running`` (what you use), with ``observation`` and ``ending`` for what they tell. ``cgroups``,
+``hooks``, ``idmap``, ``host`` and ``state`` stand beside them, ``errors`` below, ``cli`` above; ``_native`` holds the C
+side. docs/architecture.md tells the reasons.
 
 Names are imported when first used: a program that only asks for ``ocirt.containers()`` does not pay for the rest.
 """
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ocirt.bundle import Bundle
     from ocirt.cgroups.stats import Stats
     from ocirt.container import Container, containers
+    from ocirt.device_access import DeviceAccess, explain_device
     from ocirt.ending import ExitStatus
     from ocirt.errors import (
         BundleError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         StateError,
         UnsupportedError,
     )
+    from ocirt.limits import Limits
     from ocirt.observation import Event, Exited, OutOfMemory, Paused, Resumed
     from ocirt.process import Process, Terminal
     from ocirt.running import Completed, bind, run
@@ -55,6 +57,7 @@ _HOME = {
     "bundle": ("Bundle",),
     "cgroups.stats": ("Stats",),
     "container": ("Container", "containers"),
+    "device_access": ("DeviceAccess", "explain_device"),
     "ending": ("ExitStatus",),
     "errors": (
         "BundleError",
@@ -70,6 +73,7 @@ _HOME = {
         "StateError",
         "UnsupportedError",
     ),
+    "limits": ("Limits",),
     "observation": ("Event", "Exited", "OutOfMemory", "Paused", "Resumed"),
     "process": ("Process", "Terminal"),
     "running": ("Completed", "bind", "run"),
@@ -83,6 +87,7 @@ _MODULES = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [  # noqa: RUF022  # in the order of use
     "run",
     "Completed",
+    "Limits",
     "bind",
     "Bundle",
     "Spec",
@@ -100,6 +105,8 @@ __all__ = [  # noqa: RUF022  # in the order of use
     "Terminal",
     "features",
     "Features",
+    "explain_device",
+    "DeviceAccess",
     "SystemCall",
     "CONTINUE",
     "OCIError",

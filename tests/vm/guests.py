@@ -36,6 +36,8 @@ FILES: Final = Guest(
         "tests/cgroups",
         "tests/cli/test_events.py",
         "tests/lifecycle/test_create.py",
+        "tests/lifecycle/test_device_filter.py",
+        "tests/lifecycle/test_devices.py",
         "tests/lifecycle/test_ending.py",
         "tests/lifecycle/test_events.py",
         "tests/lifecycle/test_exec.py",
