@@ -33,8 +33,8 @@ from ocirt.cgroups.stats import (
 from ocirt.cli.events import described
 from ocirt.cli.parse import Flag, Kind, UsageError, parse
 from tests.cli.commands import Commands
-from tests.observed import MIB, limit_memory
-from tests.support import SECONDS
+from tests.observed import MIB, limited
+from tests.support import SECONDS, document, eventually
 
 in_containers = pytest.mark.root
 
@@ -250,10 +250,9 @@ class TestInContainers:
         assert kinds == ["stats"] * 3
 
     def test_memory_that_runs_out_is_told(self, commands: Commands) -> None:
-        commands.configure(["sh", "-c", "tail /dev/zero; exit 0"])
+        commands.configure(["sh", "-c", "tail /dev/zero; exit 0"], linux=limited(document(), 32 * MIB).linux)
         commands.detached("create", commands.id)
         container = Container.load(commands.id, root=commands.root)
-        limit_memory(container, 32 * MIB)
         with watching(commands, "--interval", "200ms") as lines:
             assert next(lines)["type"] == "stats"  # now it watches
             container.start()
@@ -269,7 +268,7 @@ class TestInContainers:
 
     def test_of_one_that_does_not_run_there_is_nothing_to_tell(self, commands: Commands) -> None:
         container = running(commands, "true")
-        assert container.wait(SECONDS) == 0
+        eventually(lambda: container.status == "stopped", "it ends")
         done = commands.tried("events", "--stats", commands.id)
         assert (done.returncode, done.stdout) == (1, "")
         assert f"container with id {commands.id} is not running" in done.stderr

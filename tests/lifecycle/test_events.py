@@ -14,7 +14,7 @@ import pytest
 
 from ocirt import Container, Event, Exited, OutOfMemory, Paused, Resumed, observation
 from ocirt.errors import NotFoundError, StateError
-from tests.observed import MIB, limit_memory, pause, place
+from tests.observed import MIB, limited, place, reached
 from tests.support import SECONDS, Lab, document, python, shell
 
 pytestmark = pytest.mark.root
@@ -29,8 +29,7 @@ def kinds(events: Iterator[Event]) -> list[type[Event]]:
 
 
 def test_a_child_is_hit_while_init_lives(lab: Lab) -> None:
-    with lab.create(shell(f"{ALLOCATE}; read line; exit 3"), stdin=subprocess.PIPE) as container:
-        limit_memory(container, 32 * MIB)
+    with lab.create(limited(shell(f"{ALLOCATE}; read line; exit 3"), 32 * MIB), stdin=subprocess.PIPE) as container:
         events = container.events()
         container.start()
         hit = next(events)
@@ -49,8 +48,7 @@ def test_a_child_is_hit_while_init_lives(lab: Lab) -> None:
 
 
 def test_every_kill_is_told_once(lab: Lab) -> None:
-    with lab.create(shell("for i in 1 2 3; do tail /dev/zero; sleep 0.5; done")) as container:
-        limit_memory(container, 32 * MIB)
+    with lab.create(limited(shell("for i in 1 2 3; do tail /dev/zero; sleep 0.5; done"), 32 * MIB)) as container:
         events = container.events()
         container.start()
         told = [event.kills_count for event in events if isinstance(event, OutOfMemory)]
@@ -58,22 +56,20 @@ def test_every_kill_is_told_once(lab: Lab) -> None:
 
 
 def test_init_itself_is_hit(lab: Lab) -> None:
-    with lab.create(document("tail", "/dev/zero")) as container:
-        name = limit_memory(container, 32 * MIB)
+    with lab.create(limited(document("tail", "/dev/zero"), 32 * MIB)) as container:
         events = container.events()
         container.start()
         hit, end = events
     assert isinstance(hit, OutOfMemory)
     assert isinstance(end, Exited)
     assert end.status is not None
-    assert end.status.reason == f"{name} 32 MiB reached"
+    assert end.status.reason == reached("32 MiB")
 
 
 def test_the_kernel_wakes_whoever_watches(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without looking again in between: what a timeout would find is far off."""
     monkeypatch.setattr(observation, "REAP_SECONDS", 10 * PROMPT_SECONDS)
-    with lab.create(shell(f"{ALLOCATE}; sleep 0.5; exit 0")) as container:
-        limit_memory(container, 32 * MIB)
+    with lab.create(limited(shell(f"{ALLOCATE}; sleep 0.5; exit 0"), 32 * MIB)) as container:
         events = container.events()
         begin = time.monotonic()
         container.start()
@@ -89,16 +85,16 @@ def test_the_kernel_tells_of_pauses_in_version_2(lab: Lab, monkeypatch: pytest.M
             pytest.skip("the freezer of version 1 tells nobody")
         events = container.events()
         begin = time.monotonic()
-        for paused, kind in ((True, Paused), (False, Resumed)):
-            pause(container, paused)
-            assert isinstance(next(events), kind)
+        container.pause()
+        assert isinstance(next(events), Paused)
+        container.resume()
+        assert isinstance(next(events), Resumed)
         assert time.monotonic() - begin < PROMPT_SECONDS
 
 
 def test_out_of_memory_without_a_kill(lab: Lab) -> None:
     """Version 1 can be told to let whoever touches memory wait until there is some (in a system call it is refused)."""
-    with lab.create(document("awk", 'BEGIN { s = "x"; while (1) s = s s }')) as container:
-        limit_memory(container, 32 * MIB)
+    with lab.create(limited(document("awk", 'BEGIN { s = "x"; while (1) s = s s }'), 32 * MIB)) as container:
         found = place(container, "memory")
         if found.version == 2:
             pytest.skip("version 2 has no such switch")
@@ -113,8 +109,7 @@ def test_out_of_memory_without_a_kill(lab: Lab) -> None:
 
 def test_a_notice_without_a_kill_is_no_event(lab: Lab) -> None:
     """Memory may have been freed meanwhile; and version 1 notifies of a cgroup's end, too."""
-    with lab.create(document("sleep", "600")) as container:
-        limit_memory(container, 32 * MIB)
+    with lab.create(limited(document("sleep", "600"), 32 * MIB)) as container:
         source = observation.Memory(place(container, "memory"))
         assert list(source.news(told=True)) == []
         source.close()
@@ -122,8 +117,7 @@ def test_a_notice_without_a_kill_is_no_event(lab: Lab) -> None:
 
 def test_a_cgroup_below_is_hit(lab: Lab) -> None:
     """By a limit that somebody set there: the container's own cgroup is not told on version 1, so we look."""
-    with lab.create(shell(f"read line; {ALLOCATE}; read line"), stdin=subprocess.PIPE) as container:
-        limit_memory(container, 64 * MIB)
+    with lab.create(limited(shell(f"read line; {ALLOCATE}; read line"), 64 * MIB), stdin=subprocess.PIPE) as container:
         found = place(container, "memory")
         if found.version == 2:
             pytest.skip("a cgroup with processes in it gives none below it a limit")
@@ -143,18 +137,17 @@ def test_pauses_are_told(lab: Lab) -> None:
     with lab.create(document("sleep", "600")) as container:
         container.start()
         events = container.events()
-        pause(container, True)
+        container.pause()
         assert isinstance(next(events), Paused)
         assert container.status == "paused"
-        pause(container, False)
+        container.resume()
         assert isinstance(next(events), Resumed)
         container.kill(signal.SIGKILL)
         assert kinds(events) == [Exited]
 
 
 def test_what_happens_before_the_first_look_is_not_missed(lab: Lab) -> None:
-    container = lab.create(shell(f"{ALLOCATE}; exit 0"))
-    limit_memory(container, 32 * MIB)
+    container = lab.create(limited(shell(f"{ALLOCATE}; exit 0"), 32 * MIB))
     events = container.events()
     container.start()
     container.wait(SECONDS)
@@ -194,8 +187,7 @@ events = container.events()
 os.kill(int(sys.argv[3]), signal.SIGUSR1)
 print([type(event).__name__ for event in events])
 """
-    with lab.create(shell(f"{ALLOCATE}; exit 0")) as container:
-        limit_memory(container, 32 * MIB)
+    with lab.create(limited(shell(f"{ALLOCATE}; exit 0"), 32 * MIB)) as container:
         before = signal.signal(signal.SIGUSR1, lambda *_: container.start())
         try:
             assert python(script, container.id, str(lab.root), str(os.getpid())) == "['OutOfMemory', 'Exited']\n"

@@ -14,7 +14,7 @@ import pytest
 from ocirt import Container, Stats
 from ocirt.cgroups import layout
 from ocirt.errors import NotFoundError
-from tests.observed import MIB, limit_memory, place
+from tests.observed import MIB, limited, place
 from tests.support import SECONDS, Lab, document, eventually, python, shell
 
 pytestmark = pytest.mark.root
@@ -22,16 +22,14 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def sleeping(lab: Lab) -> Iterator[Container]:
-    with lab.create(document("sleep", "600")) as container:
-        limit_memory(container, 64 * MIB)
+    with lab.create(limited(document("sleep", "600"), 64 * MIB)) as container:
         container.start()
         yield container
 
 
 def test_memory_of_a_file_of_known_size(lab: Lab) -> None:
     fill = "head -c 16m /dev/zero >/dev/shm/file; echo full; read line"
-    with lab.create(shell(fill), stdin=PIPE, stdout=PIPE) as container:
-        limit_memory(container, 64 * MIB)
+    with lab.create(limited(shell(fill), 64 * MIB), stdin=PIPE, stdout=PIPE) as container:
         container.start()
         assert container.process is not None
         assert container.process.stdout is not None
@@ -142,8 +140,7 @@ def test_without_a_cgroup_the_network_alone_is_known(lab: Lab) -> None:
 
 
 def test_of_one_that_has_ended_the_cgroup_still_tells(lab: Lab) -> None:
-    with lab.create(shell("head -c 8m /dev/zero >/dev/shm/file")) as container:
-        limit_memory(container, 64 * MIB)
+    with lab.create(limited(shell("head -c 8m /dev/zero >/dev/shm/file"), 64 * MIB)) as container:
         container.start()
         container.wait(SECONDS)
         stats = container.stats()
