@@ -42,7 +42,10 @@ FILES: Final = Guest(
         "tests/lifecycle/test_events.py",
         "tests/lifecycle/test_exec.py",
         "tests/lifecycle/test_failures.py",
+        "tests/lifecycle/test_limits.py",
+        "tests/lifecycle/test_control.py",
         "tests/lifecycle/test_stats.py",
+        "tests/test_limits.py",
     ),
 )
 """The host's own files under another kernel, with all controllers on version 2 of cgroups, and with AppArmor."""
