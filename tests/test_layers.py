@@ -17,10 +17,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
     ("running",),
     ("container",),
-    ("starting", "execution", "supported"),
+    ("starting", "execution", "supported", "observation", "updating", "device_access"),
     ("creation",),
     ("streams", "preparation"),
-    ("process", "state", "hooks", "idmap", "notify", "answers", "bundle", "host_files", "netdevices", "rdt"),
+    ("usage", "ending"),
+    ("process", "state", "hooks", "idmap", "notify", "answers", "bundle", "limits", "host_files", "netdevices", "rdt"),
     ("netlink",),
     ("launch",),
     ("cgroups", "host"),
@@ -36,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 IMPORTED_BY_NOBODY_BUT = {"cli": {"__main__"}, "image": {"cli"}, "checkpoint": {"cli"}}
 
 # Who may speak to C.
-NATIVE_SPEAKERS = {"wire", "launch", "host", "cgroups.devices", "seccomp.library"}
+NATIVE_SPEAKERS = {"wire", "launch", "host", "cgroups.device_filter", "seccomp.library"}
 
 # What decides is pure: it runs on any machine, and for any machine.
 PURE = {"spec", "plan", "seccomp"}

@@ -8,9 +8,10 @@
     ocirt.containers()                             all of them
 
 Where is what: ``spec`` (config.json as classes) → ``plan`` (what is done, in which order) → ``wire`` → ``launch``
-(ocirt-init runs it) → ``creation``, ``starting``, ``execution`` (the host's part) → ``container``, ``process`` and
-``running`` (what you use). ``cgroups``, ``hooks``, ``idmap``, ``host`` and ``state`` stand beside them, ``errors``
-below, ``cli`` above; ``_native`` holds the C side. docs/architecture.md tells the reasons.
+(ocirt-init runs it) → ``creation``, ``starting``, ``execution``, ``updating`` (the host's part) → ``container``,
+``process`` and ``running`` (what you use), with ``observation`` and ``ending`` for what they tell. ``cgroups``,
+``hooks``, ``idmap``, ``host`` and ``state`` stand beside them, ``errors`` below, ``cli`` above; ``_native`` holds the C
+side. docs/architecture.md tells the reasons.
 
 Names are imported when first used: a program that only asks for ``ocirt.containers()`` does not pay for the rest.
 """
@@ -23,7 +24,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ocirt.answers import CONTINUE, SystemCall
     from ocirt.bundle import Bundle
+    from ocirt.cgroups.stats import Stats
     from ocirt.container import Container, containers
+    from ocirt.device_access import DeviceAccess, explain_device
+    from ocirt.ending import ExitStatus
     from ocirt.errors import (
         BundleError,
         ExistsError,
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
         StateError,
         UnsupportedError,
     )
+    from ocirt.limits import Limits
+    from ocirt.observation import Event, Exited, OutOfMemory, Paused, Resumed
     from ocirt.process import Process, Terminal
     from ocirt.running import Completed, bind, run
     from ocirt.spec import Spec
@@ -49,7 +55,10 @@ __version__ = "0.1.0"
 _HOME = {
     "answers": ("CONTINUE", "SystemCall"),
     "bundle": ("Bundle",),
+    "cgroups.stats": ("Stats",),
     "container": ("Container", "containers"),
+    "device_access": ("DeviceAccess", "explain_device"),
+    "ending": ("ExitStatus",),
     "errors": (
         "BundleError",
         "ExistsError",
@@ -64,6 +73,8 @@ _HOME = {
         "StateError",
         "UnsupportedError",
     ),
+    "limits": ("Limits",),
+    "observation": ("Event", "Exited", "OutOfMemory", "Paused", "Resumed"),
     "process": ("Process", "Terminal"),
     "running": ("Completed", "bind", "run"),
     "spec": ("Spec",),
@@ -76,16 +87,26 @@ _MODULES = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [  # noqa: RUF022  # in the order of use
     "run",
     "Completed",
+    "Limits",
     "bind",
     "Bundle",
     "Spec",
     "Container",
     "containers",
     "Status",
+    "ExitStatus",
+    "Stats",
+    "Event",
+    "OutOfMemory",
+    "Paused",
+    "Resumed",
+    "Exited",
     "Process",
     "Terminal",
     "features",
     "Features",
+    "explain_device",
+    "DeviceAccess",
     "SystemCall",
     "CONTINUE",
     "OCIError",

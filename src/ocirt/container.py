@@ -9,11 +9,12 @@ import signal
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, cast
+from typing import TYPE_CHECKING, Final, Self, cast, overload
 
 from ocirt import hooks
 from ocirt.bundle import Bundle
 from ocirt.creation import create, describe
+from ocirt.ending import Endings, ExitStatus
 from ocirt.errors import ExitStatusUnknown, HookError, OCIError, StateError
 from ocirt.preparation import CgroupManager, Request
 from ocirt.process import Process, reap_ended
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     import socket
 
     from ocirt.answers import Answers, Handler
+    from ocirt.cgroups.stats import Stats
     from ocirt.execution import Plans
-    from ocirt.spec import JSON, User
+    from ocirt.observation import Event
+    from ocirt.spec import JSON, Resources, User
     from ocirt.spec import Process as ProcessSpec
 
 REAP_MILLISECONDS: Final = 5
@@ -43,6 +46,21 @@ TABLE: Final[Mapping[str, Mapping[Status, str]]] = {
         Status.STOPPED: "cannot start a container that has stopped",
     },
     "kill": {
+        Status.CREATING: "container not running",
+        Status.STOPPED: "container not running",
+    },
+    "pause": {
+        Status.CREATING: "container not running",
+        Status.PAUSED: "container not running",
+        Status.STOPPED: "container not running",
+    },
+    "resume": {
+        Status.CREATING: "container not paused",
+        Status.CREATED: "container not paused",
+        Status.RUNNING: "container not paused",
+        Status.STOPPED: "container not paused",
+    },
+    "update": {
         Status.CREATING: "container not running",
         Status.STOPPED: "container not running",
     },
@@ -76,6 +94,7 @@ class Container:
         self._plans: Plans = {}
         self._lifeline: int | None = None
         self._answers: Answers | None = None
+        self._endings = Endings()
 
     @classmethod
     def create(
@@ -90,6 +109,7 @@ class Container:
         cgroup_manager: CgroupManager = "cgroupfs",
         die_with_parent: bool = False,
         new_keyring: bool = True,
+        strict_resources: bool = True,
         on_syscall: Handler | None = None,
         pass_fds: Collection[int] = (),
     ) -> Container:
@@ -101,13 +121,22 @@ class Container:
         :param cgroup_manager: ``disabled`` leaves the container in the caller's cgroups.
         :param die_with_parent: kill the container when this process ends, however it ends.
         :param new_keyring: a session keyring of its own (keyrings(7)), or else the caller's.
+        :param strict_resources: limits that only version 1 of cgroups knows are an error on version 2, or left out.
         :param on_syscall: answers the system calls that the profile leaves to others (SCMP_ACT_NOTIFY), in a thread.
         :param pass_fds: what the program, but no hook, finds open at the same numbers; a directory is a way out.
         :raises SpecError, UnsupportedError, BundleError, SetupError, HookError, ExistsError: nothing is left then.
         """
         kept = passed(pass_fds)
         loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-        request = Request(id, loaded, cgroup_manager, new_keyring=new_keyring, answers=_answers(on_syscall), kept=kept)
+        request = Request(
+            id,
+            loaded,
+            cgroup_manager,
+            new_keyring=new_keyring,
+            strict_resources=strict_resources,
+            answers=_answers(on_syscall),
+            kept=kept,
+        )
         return cls._create(request, StateStore(root), stdin, stdout, stderr, die_with_parent)
 
     @classmethod
@@ -218,15 +247,37 @@ class Container:
         starter = self.process._take_starter() if self.process is not None else None
         return starter or directory.connect()
 
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait until init ends: its return code, negative for a signal.
+    def wait(self, timeout: float | None = None) -> ExitStatus:
+        """Wait until init ends: its return code, negative for a signal, which also knows the reason and what was used.
 
         :raises subprocess.TimeoutExpired: after ``timeout`` seconds; the container goes on.
         :raises ExitStatusUnknown: another process was its parent and this kernel keeps no status (before Linux 6.15).
         """
         if self.process is None:
             raise StateError(self.id, Status.STOPPED, "wait", "it ended before this process heard of it")
-        return self.process.wait(timeout)
+        return self._endings.status(self.process.wait(timeout), self._record, self._store)
+
+    @overload
+    def stats(self) -> Stats: ...
+    @overload
+    def stats(self, interval: float) -> Iterator[Stats]: ...
+    def stats(self, interval: float | None = None) -> Stats | Iterator[Stats]:
+        """What it uses; with an ``interval`` in seconds again and again, until it ends.
+
+        :raises StateError: it is still being created.
+        """
+        from ocirt import observation
+
+        return observation.stats(self) if interval is None else observation.every(self, interval)
+
+    def events(self) -> Iterator[Event]:
+        """What happens from now on, as it happens: ``OutOfMemory``, ``Paused``, ``Resumed``, and ``Exited`` at the end.
+
+        :raises StateError: it is still being created.
+        """
+        from ocirt import observation
+
+        return observation.events(self)
 
     def kill(self, signal: int = signal.SIGTERM, *, all: bool = False) -> None:
         """Signal init; with SIGKILL and no pid namespace of its own, every process of the container.
@@ -262,6 +313,57 @@ class Container:
         linux = self.spec.linux
         return linux is not None and any(entry.type == "pid" and not entry.path for entry in linux.namespaces)
 
+    def pause(self) -> None:
+        """Stop every process of the container where it is, until ``resume``.
+
+        :raises StateError: it does not run.
+        :raises SetupError: they would not all stop, and go on.
+        """
+        from ocirt.cgroups.freezing import freeze
+
+        with self._store.open(self.id, "pause") as directory:
+            freeze(self._checked("pause", directory).cgroup)
+
+    def resume(self) -> None:
+        """Let a paused container go on.
+
+        :raises StateError: it is not paused.
+        """
+        from ocirt.cgroups.freezing import thaw
+
+        with self._store.open(self.id, "resume") as directory:
+            thaw(self._checked("resume", directory).cgroup)
+
+    def update(
+        self,
+        resources: Resources | None = None,
+        *,
+        l3_cache_schema: str | None = None,
+        mem_bw_schema: str | None = None,
+        strict_resources: bool = True,
+    ) -> None:
+        """Change limits: those that are given, and no others; all of them, or after an error none.
+
+        :param resources: 0 and empty texts mean "as it is", as members that are left out do; devices never change.
+        :param l3_cache_schema, mem_bw_schema: of the container's class of resctrl (``linux.intelRdt``).
+        :raises StateError: it does not run.
+        :raises SpecError, UnsupportedError, SetupError: they cannot be had.
+        """
+        from ocirt.spec import Resources
+        from ocirt.updating import Schemata, update
+
+        schemata = Schemata(l3_cache_schema, mem_bw_schema)
+        with self._store.open(self.id, "update") as directory:
+            directory.lock(operation="update")
+            record = self._checked("update", directory)
+            self._spec = update(directory, record, resources or Resources(), schemata, strict=strict_resources)
+
+    def _checked(self, operation: str, directory: StateDirectory) -> Record:
+        record = self._read(directory)
+        self._check(operation, directory, record)
+        assert record is not None  # neither creating nor stopped
+        return record
+
     def delete(self, force: bool = False) -> None:
         """Remove everything that create made. A created container is killed; ``force`` kills any.
 
@@ -292,6 +394,7 @@ class Container:
         if record is not None:
             if not self._has_ended() and not _kill_init(record, KILL_SECONDS):
                 raise StateError(self.id, Status.RUNNING, "delete", "container init still running")
+            self._endings.settle(self.process.returncode if self.process is not None else None, record)
             record.cgroup.remove(kill=True)
             if record.rdt_made:
                 from ocirt import rdt

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from ocirt import hooks, idmap, notify
-from ocirt.errors import HookError, SetupError, SpecError, UnsupportedError
+from ocirt.cgroups import limits, verdict
+from ocirt.errors import HookError, InitDied, SetupError, SpecError, UnsupportedError
 from ocirt.host import NAMESPACE_FILES
 from ocirt.launch import Launch, launch
 from ocirt.plan.context import (
@@ -41,6 +42,7 @@ from ocirt.wire import COMMITTED, ListenerOpened, NetlinkOpened, SyncRequested, 
 
 if TYPE_CHECKING:
     from ocirt import rdt
+    from ocirt.cgroups.settings import Setting
 
 NS_GET_NSTYPE = 0xB703
 """ioctl_ns(2)"""
@@ -58,6 +60,7 @@ class Creation:
     listener: socket.socket = field(factory=lambda: socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
     terminal: Terminal | None = None
     hooks_began: bool = False
+    tasks_limited: bool = False
     rdt_group: rdt.Group | None = None
     directory: StateDirectory = field(init=False)
     record: Record = field(init=False)
@@ -76,6 +79,8 @@ class Creation:
             if self.prepared.born_in_cgroup:
                 self._record()
                 self._make_cgroup()
+                self._allow_devices()
+                self._limit()
             launched = self._launch()
             try:
                 self._keep_pace(launched)
@@ -124,8 +129,17 @@ class Creation:
                 hooks.run(hook, f"hooks.poststop[{index}]", describe(self.record, Status.STOPPED))
 
     def _make_cgroup(self) -> None:
-        self.record.cgroup.make()
+        found = self.record.cgroup.make()
         self.undo.callback(self.record.cgroup.remove, kill=True)
+        if found:
+            self.record = self.record._replace(used_before=verdict.used(self.record.cgroup))
+
+    def _allow_devices(self) -> None:
+        self.record.cgroup.allow_devices(self.prepared.device_writes)
+        if self.prepared.device_program is not None:
+            from ocirt.cgroups import device_filter
+
+            device_filter.attach_to(self.record.cgroup, self.prepared.device_program)
 
     def _keep_pace(self, launched: Launch) -> None:
         """The host's part of what init does not ask for: it is busy meanwhile, and should not have to wait."""
@@ -141,10 +155,27 @@ class Creation:
         if cgroup is not None:
             self._make_cgroup()
             launched.done(Purpose.CGROUPS)
-            self.record.cgroup.allow_devices(self.prepared.device_writes)
+            self._allow_devices()
+            self._limit()
             self._join_cgroup(launched.pid)
             launched.done(Purpose.JOINED)
         self._identify(launched.pid)
+
+    def _limit(self) -> None:
+        """Before anybody is in the cgroup. Only those who build the container must not run into its limit of tasks."""
+        if self.prepared.limits:
+            self._apply(self.prepared.early_limits)
+
+    def _limit_tasks(self, launched: Launch) -> None:
+        """Once init is alone, and before there is a hook; those who made it count until they are reaped."""
+        if self.prepared.late_limits and not self.tasks_limited:
+            launched.settle()
+            self._apply(self.prepared.late_limits)
+            self.tasks_limited = True
+
+    def _apply(self, settings: Sequence[Setting]) -> None:
+        here = self.prepared.here
+        limits.apply(self.record.cgroup, settings, limits.top_of(here.layout) if here is not None else None)
 
     def _join_cgroup(self, pid: int) -> None:
         """Unless init has failed already, and was reaped by whoever ignores SIGCHLD: why, it tells in a moment."""
@@ -176,6 +207,7 @@ class Creation:
                 case SyncRequested(Purpose.ID_MAPS):
                     idmap.install(launched.pid, self.document.linux or Linux(), self.prepared.host)
                 case SyncRequested(Purpose.HOOKS):
+                    self._limit_tasks(launched)
                     self._run_hooks(launched.pid)
                 case SyncRequested(Purpose.RLIMITS):
                     self._set_rlimits(launched.pid)
@@ -185,6 +217,7 @@ class Creation:
                 case NetlinkOpened(fd):
                     self._move_net_devices(fd)
                 case SyncRequested(Purpose.CREATED):
+                    self._limit_tasks(launched)
                     self._commit(launched.pid)
                     return
                 case ListenerOpened():
@@ -192,7 +225,12 @@ class Creation:
                     notify.hand_over(self.document, self.request.answers, launched.pidfd, event, launched.pid, state)
             launched.reached = type(event).__name__ if not isinstance(event, SyncRequested) else event.purpose.name
             launched.go()
-        raise launched.died()
+        raise self._died(launched)
+
+    def _died(self, launched: Launch) -> InitDied:
+        error = launched.died()
+        error.oom_killed = verdict.oom_killed(self.record.cgroup, self.record.used_before)
+        return error
 
     def _commit(self, pid: int) -> None:
         """From here on the container exists: it is found by its record, and init may outlive us."""

@@ -130,6 +130,8 @@ class SetupError(OCIError):
         self.errno = errno
         self.detail = detail
         self.hint = hint
+        self.oom_suspected = False
+        """Meanwhile the kernel's OOM killer ended some process of the container: perhaps this one."""
 
     def __str__(self) -> str:
         text = f"{self.origin}: {self.operation}"
@@ -139,6 +141,8 @@ class SetupError(OCIError):
             text += f": {self.call}"
         if self.errno:
             text += f": {os.strerror(self.errno)} ({_errno.errorcode.get(self.errno, self.errno)})"
+        if self.oom_suspected:
+            text += " (possibly OOM-killed)"
         return f"{text}; {self.hint}" if self.hint else text
 
 
@@ -151,9 +155,13 @@ class InitDied(SetupError):
         self.after = after
         self.returncode = returncode
         self.signal = -returncode if returncode is not None and returncode < 0 else None
+        self.oom_killed: bool | None = None
+        """By the kernel's OOM killer; ``None`` where nobody can tell."""
 
     def __str__(self) -> str:
         how = "ended"
+        if self.oom_killed:
+            return f"{self.origin}: container init was OOM-killed (memory limit too low?), during {self.after}"
         if self.signal is not None:
             how = f"was killed by {_signal_name(self.signal)}"
         elif self.returncode is not None:

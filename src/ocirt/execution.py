@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, field
 
 from ocirt import notify
+from ocirt.cgroups import verdict
 from ocirt.cgroups.below import below
 from ocirt.cgroups.files import Cgroup
+from ocirt.cgroups.place import Place
 from ocirt.creation import describe as describe_state
 from ocirt.creation import open_descriptors, set_rlimit
 from ocirt.errors import SetupError, SpecError, StateError
@@ -108,10 +110,13 @@ class Execution:
             if init is None:
                 raise StateError(self.record.id, "stopped", "exec", "cannot exec in a stopped container")
             stack.callback(os.close, init)
+            kills = self._oom_kills()
             launched = self._launch(prepared, init, stack)
             try:
                 self._attend(launched)
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, SetupError) and self._oom_kills() > kills:
+                    error.oom_suspected = True
                 if self.terminal is not None:
                     self.terminal.close()
                 launched.abort()
@@ -132,6 +137,13 @@ class Execution:
             self.plans.clear()
         self.plans[key] = prepared
         return prepared
+
+    def _oom_kills(self) -> int:
+        """Asked only where a limit makes it likely enough."""
+        resources = self.document.linux.resources if self.document.linux is not None else None
+        if resources is None or not (resources.memory or resources.unified):
+            return 0
+        return verdict.oom_kills(Place.of(self.record.cgroup, "memory")) or 0
 
     @property
     def _moves(self) -> bool:

@@ -12,17 +12,22 @@ from attrs import evolve, frozen
 
 from ocirt import launch
 from ocirt.bundle import Bundle
-from ocirt.cgroups import choice, devices, files, layout, mounts
+from ocirt.cgroups import choice, devices, files, layout, limits, mounts
+from ocirt.cgroups.conversion import asks, settings_for
 from ocirt.cgroups.devices import DeviceWrite
+from ocirt.cgroups.settings import Controllers
+from ocirt.errors import UnsupportedError
 from ocirt.host import Host
 from ocirt.plan import ID_MARK, Site, plan_create
 from ocirt.seccomp import program_of
-from ocirt.spec import Linux
+from ocirt.spec import Linux, Resources
 from ocirt.state import SCRATCH, StateStore
 
 if TYPE_CHECKING:
     from ocirt.answers import Answers
+    from ocirt.cgroups.bpf import Program
     from ocirt.cgroups.layout import Here
+    from ocirt.cgroups.settings import Setting
 
 KEPT: Final = 64
 """So many plans a bundle keeps at most."""
@@ -41,6 +46,8 @@ class Request:
     shown: tuple[str, ...] = ()
     """With that layer, only these names at the top of the rootfs."""
     new_keyring: bool = True
+    strict_resources: bool = True
+    """A limit that only version 1 knows is an error on version 2, or else left out."""
     answers: Answers | None = None
     """To the system calls that the profile leaves to others."""
     kept: tuple[int, ...] = ()
@@ -58,11 +65,22 @@ class Prepared:
     launch: launch.Prepared
     placement: choice.Placement | None
     device_writes: tuple[DeviceWrite, ...]
+    device_program: Program | None
+    """In version 2, where a device list is a program."""
+    limits: tuple[Setting, ...] = ()
 
     @property
     def born_in_cgroup(self) -> bool:
         """CLONE_INTO_CGROUP (clone(2)): where version 2 is alone, init is born in its cgroup; elsewhere it is moved."""
         return self.here is not None and self.placement is not None and self.here.layout.mode == "v2"
+
+    @property
+    def early_limits(self) -> tuple[Setting, ...]:
+        return tuple([setting for setting in self.limits if setting.controller != "pids"])
+
+    @property
+    def late_limits(self) -> tuple[Setting, ...]:
+        return tuple([setting for setting in self.limits if setting.controller == "pids"])
 
     def cgroup(self, container_id: str) -> files.Cgroup:
         """Where this container's processes go, having looked whether they may.
@@ -86,8 +104,8 @@ def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
     reusable = bundle.spec.hooks is None and (not host.rootless or not needs_cgroups)
     container_id = ID_MARK if reusable else request.container_id
     scratch = f"{store.root}/{container_id}/{SCRATCH}" if request.throw_away_layer else None
-    wishes = (request.cgroup_manager, request.shown, request.new_keyring, request.kept, request.activated)
-    key = (ours, scratch, rootfs, *wishes)
+    wishes = (request.cgroup_manager, request.shown, request.new_keyring, request.strict_resources)
+    key = (ours, scratch, rootfs, *wishes, request.kept, request.activated)
     known = bundle._prepared.get(key)
     if known is not None and known.host is host and known.here is here:
         return known
@@ -115,17 +133,28 @@ def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Pre
     linux = document.linux or Linux()
     placement: choice.Placement | None = None
     writes: tuple[DeviceWrite, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    program: Program | None = None
     cgroup = files.Cgroup()
-    if here is not None and request.cgroup_manager != "disabled":
+    if request.cgroup_manager == "disabled":
+        _refuse_limits(linux.resources)
+    elif here is not None:
         rules = linux.resources.devices if linux.resources else ()
         devices.check_supported(here.layout, rules, rootless=host.rootless)
-        writes = () if host.rootless else devices.device_writes(rules)
+        means = devices.means(here.layout, rootless=host.rootless)
+        if means == "files":
+            writes = devices.device_writes(devices.device_list(rules))
+        elif means == "program":
+            from ocirt.cgroups import bpf
+
+            program = bpf.assemble(devices.device_list(rules))
         placement = choice.choose(here, linux.cgroups_path, site.container_id)
         cgroup = (
             files.Cgroup(placement.directories)
             if site.container_id == ID_MARK
             else files.survey(placement, rootless=host.rootless)
         )
+        settings = _limits(request, linux.resources, here, host, cgroup)
     site = evolve(
         site,
         joins_cgroups=bool(cgroup.directories) and here is not None and here.layout.mode != "v2",
@@ -134,7 +163,27 @@ def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Pre
         filter=program_of(document),
     )
     plan = plan_create(document, host, site)
-    return Prepared(host, here, site.rootfs, launch.Prepared.of(plan), placement, writes)
+    return Prepared(host, here, site.rootfs, launch.Prepared.of(plan), placement, writes, program, settings)
+
+
+def _limits(
+    request: Request, resources: Resources | None, here: Here, host: Host, cgroup: files.Cgroup
+) -> tuple[Setting, ...]:
+    """Nothing is looked at for a configuration without any."""
+    if resources is None or not asks(resources):
+        return ()
+    controllers = limits.available(here.layout, cgroup, rootless=host.rootless)
+    settings = settings_for(resources, controllers, strict=request.strict_resources)
+    limits.check_permitted(cgroup, settings)
+    return settings
+
+
+def _refuse_limits(resources: Resources | None) -> None:
+    try:
+        settings_for(resources or Resources(), Controllers())
+    except UnsupportedError as error:
+        words = "without a cgroup of its own (cgroup manager disabled) nothing can be limited"
+        raise UnsupportedError(error.origin, words) from None
 
 
 def _survey(placement: choice.Placement, host: Host, container_id: str) -> files.Cgroup:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 from typing import TYPE_CHECKING
 
 from ocirt import hooks, notify
+from ocirt.cgroups import verdict
 from ocirt.creation import describe
-from ocirt.errors import StateError
+from ocirt.errors import InitDied, OCIError, StateError
 from ocirt.host import Host
 from ocirt.launch import failure, receive
 from ocirt.plan import Site, plan_start
@@ -53,6 +55,15 @@ def _last_words(connection: socket.socket, record: Record, document: Spec, answe
     return event
 
 
+def _stopped(record: Record) -> OCIError:
+    """While it waited for its start."""
+    if not verdict.oom_killed(record.cgroup, record.used_before):
+        return StateError(record.id, Status.STOPPED, "start", "cannot start a container that has stopped")
+    error = InitDied("process", "AwaitStart", -signal.SIGKILL)
+    error.oom_killed = True
+    return error
+
+
 def start(
     connection: socket.socket, directory: StateDirectory, record: Record, document: Spec, answers: Answers | None = None
 ) -> None:
@@ -70,7 +81,7 @@ def start(
             _await_end(connection)
         heard = receive(connection)
         if not isinstance(heard, Started):
-            raise StateError(record.id, Status.STOPPED, "start", "cannot start a container that has stopped")
+            raise _stopped(record)
         problem = _last_words(connection, record, document, answers)
     directory.forget_start()
     if isinstance(problem, Failed):

@@ -77,6 +77,8 @@ class Record(NamedTuple):
     """Those that go with the container, innermost first."""
     keyring: bool = True
     """It has a session keyring of its own, for whoever is executed in it to join."""
+    used_before: tuple[float, ...] = ()
+    """What others had used in its cgroup (``cgroups.verdict.Facts``), where that was there before it."""
 
     def intent(self) -> dict[str, object]:
         """What is known before anything is made."""
@@ -86,7 +88,8 @@ class Record(NamedTuple):
 
     def outcome(self) -> dict[str, object]:
         """What is known afterwards."""
-        return {name: getattr(self, name) for name in OUTCOME}
+        known: dict[str, object] = {name: getattr(self, name) for name in OUTCOME}
+        return {**known, "used_before": self.used_before} if self.used_before else known
 
     def to_json(self) -> dict[str, object]:
         return {**self._asdict(), "cgroup": self.cgroup.to_json()}
@@ -95,8 +98,8 @@ class Record(NamedTuple):
     def from_json(cls, value: Json) -> Record:
         members = {name: value[name] for name in cls._fields if name in value or name not in cls._field_defaults}
         members["cgroup"] = Cgroup.from_json(cast("list[Json]", members["cgroup"]))
-        for name in ("rdt_groups", "rdt_made"):
-            members[name] = tuple(cast("list[str]", members.get(name, ())))
+        for name in ("rdt_groups", "rdt_made", "used_before"):
+            members[name] = tuple(cast("list[object]", members.get(name, ())))
         return cls(**members)  # type: ignore[arg-type]  # our own file; a damaged one fails above or on use
 
 
@@ -247,6 +250,12 @@ class StateDirectory:
     def intend(self, record: Record, config: bytes) -> None:
         """Write down what is about to be made, before any of it is, and the configuration it follows."""
         self.write(INTENT, b'{"record":%b,"config":%b}' % (_dumped(record.intent()), config))
+
+    def reconfigure(self, config: bytes) -> None:
+        """Another configuration for the same container; whoever reads meanwhile sees the one or the other."""
+        record = json.loads(self.read(INTENT))["record"]
+        self.write(f".{INTENT}", b'{"record":%b,"config":%b}' % (_dumped(record), config))
+        os.rename(f".{INTENT}", INTENT, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def prepare(self, record: Record) -> None:
         """Write what ``commit`` will make known, while there is time."""

@@ -57,8 +57,11 @@ class Cgroup(NamedTuple):
         """What ``to_json`` wrote; KeyError or TypeError where it did not."""
         return cls(tuple(map(_directory, record)))
 
-    def make(self) -> None:
-        """Create every directory; on any failure none of those that this call made stay."""
+    def make(self) -> bool:
+        """Create every directory; on any failure none of those that this call made stay.
+
+        True if one of the container's own was there before, so that not all that happened in it is the container's.
+        """
         made: list[str] = []
         try:
             for directory in self.directories:
@@ -68,6 +71,7 @@ class Cgroup(NamedTuple):
                 with contextlib.suppress(OSError):
                     os.rmdir(path)
             raise
+        return any(directory.path not in made for directory in self.directories)
 
     def join(self, pid: int, *, versions: Iterable[int] = (1, 2)) -> None:
         """Move a process; ``versions=(1,)`` for one that CLONE_INTO_CGROUP put into version 2 already.
@@ -145,11 +149,16 @@ class Cgroup(NamedTuple):
         if left:
             raise SetupError(ORIGIN, "RemoveCgroup", "rmdir", errno.EBUSY, left[0])
 
-    def _path(self, version: int, controller: str = "") -> str | None:
+    def directory(self, version: int, controller: str = "") -> Directory | None:
+        """Where a controller's files are; of version 2, every controller's."""
         for directory in self.directories:
             if directory.version == version and (not controller or controller in directory.controllers):
-                return directory.path
+                return directory
         return None
+
+    def _path(self, version: int, controller: str = "") -> str | None:
+        directory = self.directory(version, controller)
+        return None if directory is None else directory.path
 
     def _members(self) -> set[int]:
         """Everybody who is in any hierarchy: a container that can write to a cgroup mount may move in one only."""
@@ -190,7 +199,7 @@ class Cgroup(NamedTuple):
     @contextlib.contextmanager
     def _freeze(self, *, thaw_always: bool) -> Iterator[None]:
         """Freeze, as well as that works (a process in uninterruptible sleep resists), and restore."""
-        file, freeze, thaw = self._freezer()
+        file, freeze, thaw = self.freezer()
         if file is None:
             yield
             return
@@ -206,7 +215,7 @@ class Cgroup(NamedTuple):
                 with contextlib.suppress(FileNotFoundError):
                     tree.write(file, thaw)
 
-    def _freezer(self) -> tuple[str | None, str, str]:
+    def freezer(self) -> tuple[str | None, str, str]:
         """The file that freezes, and the words for on and off."""
         if path := self._path(1, "freezer"):
             return f"{path}/freezer.state", "FROZEN", "THAWED"

@@ -8,6 +8,7 @@ Values stay text here: what they mean is for the commands to say. Without attrs,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
@@ -18,6 +19,11 @@ TRUE: Final = ("1", "t", "T", "true", "TRUE", "True")
 FALSE: Final = ("0", "f", "F", "false", "FALSE", "False")
 """strconv.ParseBool"""
 
+UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+PART: Final = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+DURATION: Final = re.compile(rf"([-+]?)(0|(?:{PART.pattern})+)")
+"""time.ParseDuration: ``1h15m30.918s``; the letter for micro is in Unicode twice."""
+
 
 class Kind(Enum):
     """What may follow a flag."""
@@ -25,6 +31,7 @@ class Kind(Enum):
     SWITCH = "nothing, or a truth value behind ="
     TEXT = "any text"
     NUMBER = "an integer"
+    DURATION = "numbers with units"
 
 
 class Flag(NamedTuple):
@@ -66,6 +73,13 @@ class Parsed(NamedTuple):
 
     def number(self, name: str) -> int:
         return int(self.text(name) or "0")
+
+    def seconds(self, name: str) -> float:
+        found = DURATION.fullmatch(self.text(name))
+        if found is None:
+            return 0.0
+        total = sum(float(amount) * UNITS[unit] for amount, unit in PART.findall(found[2]))
+        return -total if found[1] == "-" else total
 
     def all(self, name: str) -> tuple[str, ...]:
         return self.values.get(name, ())
@@ -117,4 +131,6 @@ def _check(flag: Flag, name: str, value: str) -> None:
         raise UsageError(f'invalid boolean value "{value}" for -{name}: parse error')
     digits = value.removeprefix("-")
     if flag.kind is Kind.NUMBER and not (digits.isascii() and digits.isdigit()):
+        raise UsageError(f'invalid value "{value}" for flag -{name}: parse error')
+    if flag.kind is Kind.DURATION and DURATION.fullmatch(value) is None:
         raise UsageError(f'invalid value "{value}" for flag -{name}: parse error')

@@ -1,0 +1,31 @@
+"""Containers to look at, on whatever layout of cgroups this machine has."""
+
+from __future__ import annotations
+
+from ocirt import Container, Spec
+from ocirt.cgroups import layout
+from ocirt.cgroups.place import Place
+from ocirt.spec import Linux, Resources
+from ocirt.spec.limits import Memory
+
+MIB = 1 << 20
+
+
+def limited(document: Spec, limit: int) -> Spec:
+    """The same with so much memory."""
+    base = document.linux or Linux()
+    return document.evolve(
+        linux=base.evolve(resources=(base.resources or Resources()).evolve(memory=Memory(limit=limit)))
+    )
+
+
+def reached(limit: str) -> str:
+    """The reason in words; what a limit is called depends on the layout."""
+    version_1 = any("memory" in hierarchy.controllers for hierarchy in layout.probe().hierarchies)
+    return f"{'memory.limit_in_bytes' if version_1 else 'memory.max'} {limit} reached"
+
+
+def place(container: Container, controller: str) -> Place:
+    """Where the kernel keeps account of a container."""
+    assert container._record is not None
+    return Place.of(container._record.cgroup, controller)
