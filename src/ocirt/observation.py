@@ -113,12 +113,12 @@ class Memory:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._kills = verdict.oom_kills(place) or 0
         self._file = self.fd = -1
         self.wanted = select.POLLIN if place.version == 1 else select.POLLPRI
         self.looks = place.version == 1
         with contextlib.suppress(FileNotFoundError, PermissionError):  # not to be told is no reason not to look
             self._open()
+        self._kills = verdict.oom_kills(place) or 0  # afterwards: what happens from here on we are told
 
     def _open(self) -> None:
         if self._place.version != 1:
@@ -262,8 +262,10 @@ class Watch:
         if ended:
             self._end()
             return
-        if self._interval is not None and time.monotonic() >= self._next_stats:
-            self._next_stats += self._interval
+        now = time.monotonic()
+        if self._interval is not None and now >= self._next_stats:
+            late = now >= self._next_stats + self._interval  # what was missed is not made up for
+            self._next_stats = (now if late else self._next_stats) + self._interval
             self._ready.append(_stats(self._record))
         reap_ended()
 

@@ -164,6 +164,15 @@ def test_again_and_again_until_it_ends(lab: Lab) -> None:
         assert list(series) == []
 
 
+def test_who_looks_seldom_is_not_shown_what_was_missed(sleeping: Container) -> None:
+    series = sleeping.stats(0.2)
+    next(series)
+    time.sleep(1)
+    first, second, third = islice(series, 3)
+    assert second.time_seconds - first.time_seconds > 0.1
+    assert third.time_seconds - second.time_seconds > 0.1
+
+
 def test_the_first_comes_at_once(sleeping: Container) -> None:
     begin = time.monotonic()
     next(sleeping.stats(600))
