@@ -97,7 +97,8 @@ class Container:
         :param bundle: one, or its path.
         :param stdin, stdout, stderr: as for ``subprocess.Popen``; ``None`` is the caller's own.
         :param root: where the state is kept, for all of this user's processes.
-        :param cgroup_manager: ``disabled`` leaves the container in the caller's cgroups.
+        :param cgroup_manager: who makes cgroups: ``systemd`` a unit for each container (an ordinary user's own systemd
+            for theirs); ``disabled`` leaves the container in the caller's.
         :param die_with_parent: kill the container when this process ends, however it ends.
         :param new_keyring: a session keyring of its own (keyrings(7)), or else the caller's.
         :param on_syscall: answers the system calls that the profile leaves to others (SCMP_ACT_NOTIFY), in a thread.
@@ -284,6 +285,10 @@ class Container:
             if not self._has_ended() and not _kill_init(record, KILL_SECONDS):
                 raise StateError(self.id, Status.RUNNING, "delete", "container init still running")
             record.cgroup.remove(kill=True)
+            if record.unit is not None:
+                from ocirt.cgroups import systemd
+
+                systemd.stop(record.unit)
             if record.rdt_made:
                 from ocirt import rdt
 

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import resource
+import select
 import socket
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ from ocirt.wire import COMMITTED, ListenerOpened, NetlinkOpened, SyncRequested, 
 
 if TYPE_CHECKING:
     from ocirt import rdt
+    from ocirt.cgroups.systemd import Wanted
 
 NS_GET_NSTYPE = 0xB703
 """ioctl_ns(2)"""
@@ -106,6 +108,7 @@ class Creation:
             rdt_groups=self.rdt_group.joined if self.rdt_group else (),
             rdt_made=self.rdt_group.made if self.rdt_group else (),
             keyring=request.new_keyring,
+            unit=self.prepared.unit.record if self.prepared.unit else None,
         )
         self.directory.intend(self.record, request.bundle._config)  # as with its preparation
         if request.throw_away_layer:
@@ -122,9 +125,26 @@ class Creation:
             with contextlib.suppress(HookError):  # a warning at most, and there is a better error to tell
                 hooks.run(hook, f"hooks.poststop[{index}]", describe(self.record, Status.STOPPED))
 
-    def _make_cgroup(self) -> None:
-        self.record.cgroup.make()
+    def _make_cgroup(self, launched: Launch | None = None) -> None:
+        pid = 0
+        if launched is not None and self.prepared.unit is not None:
+            pid = launched.pid
+            self._start_unit(self.prepared.unit, launched)
+        self.record.cgroup.make(but=pid)
         self.undo.callback(self.record.cgroup.remove, kill=True)
+
+    def _start_unit(self, unit: Wanted, launched: Launch) -> None:
+        """Unless init has failed already: why, it tells in a moment."""
+        from ocirt.cgroups import systemd
+
+        try:
+            systemd.start(unit, launched.pid)
+        except SetupError:
+            if not _has_ended(launched.pidfd):
+                raise
+        else:
+            if self.record.unit is not None:
+                self.undo.callback(systemd.stop, self.record.unit)
 
     def _keep_pace(self, launched: Launch) -> None:
         """The host's part of what init does not ask for: it is busy meanwhile, and should not have to wait."""
@@ -138,7 +158,7 @@ class Creation:
             rdt.join(self.rdt_group.joined, launched.pid)
         launched.done(Purpose.RECORD)
         if cgroup is not None:
-            self._make_cgroup()
+            self._make_cgroup(launched)
             launched.done(Purpose.CGROUPS)
             self.record.cgroup.allow_devices(self.prepared.device_writes)
             self._join_cgroup(launched.pid)
@@ -265,6 +285,12 @@ def _rdt_group(request: Request) -> rdt.Group | None:
     from ocirt import rdt
 
     return rdt.survey(linux.intel_rdt, request.container_id)
+
+
+def _has_ended(pidfd: int) -> bool:
+    waiter = select.poll()
+    waiter.register(pidfd, select.POLLIN)
+    return bool(waiter.poll(0))
 
 
 def open_descriptors(

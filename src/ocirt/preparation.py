@@ -23,8 +23,9 @@ from ocirt.state import SCRATCH, StateStore
 if TYPE_CHECKING:
     from ocirt.answers import Answers
     from ocirt.cgroups.layout import Here
+    from ocirt.cgroups.systemd import Wanted
 
-CgroupManager = Literal["cgroupfs", "disabled"]
+CgroupManager = Literal["cgroupfs", "systemd", "disabled"]
 
 
 @frozen
@@ -52,11 +53,18 @@ class Prepared:
     launch: launch.Prepared
     placement: choice.Placement | None
     device_writes: tuple[DeviceWrite, ...]
+    unit: Wanted | None = None
+    """Who makes the cgroup is systemd."""
 
     @property
     def born_in_cgroup(self) -> bool:
-        """CLONE_INTO_CGROUP (clone(2)): where version 2 is alone, init is born in its cgroup; elsewhere it is moved."""
-        return self.here is not None and self.placement is not None and self.here.layout.mode == "v2"
+        """CLONE_INTO_CGROUP (clone(2)): where version 2 is alone, init is born in its cgroup; elsewhere it is moved.
+
+        systemd makes a scope around a process alone.
+        """
+        if self.here is None or self.placement is None or self.unit is not None:
+            return False
+        return self.here.layout.mode == "v2"
 
     def cgroup(self, container_id: str) -> files.Cgroup:
         """Where this container's processes go, having looked whether they may.
@@ -65,7 +73,7 @@ class Prepared:
         """
         if self.placement is None:
             return files.Cgroup()
-        return _survey(self.placement, self.host, container_id)
+        return _survey(self.placement, self.host.rootless and self.unit is None, container_id)
 
 
 def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
@@ -76,8 +84,10 @@ def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
         mount.type in ("cgroup", "cgroup2") for mount in bundle.spec.mounts
     )
     here = layout.here() if needs_cgroups else None
-    # Hooks are told the id in JSON, and what an ordinary user may do with cgroups differs from id to id.
+    # Hooks are told the id in JSON, and what an ordinary user may do with cgroups differs from id to id; a unit is
+    # described by it.
     reusable = bundle.spec.hooks is None and (not host.rootless or not needs_cgroups)
+    reusable = reusable and request.cgroup_manager != "systemd"
     container_id = ID_MARK if reusable else request.container_id
     scratch = f"{store.root}/{container_id}/{SCRATCH}" if request.throw_away_layer else None
     key = (request.cgroup_manager, ours, scratch, rootfs, request.shown, request.new_keyring)
@@ -96,30 +106,45 @@ def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Pre
     document = request.bundle.spec
     linux = document.linux or Linux()
     placement: choice.Placement | None = None
+    unit: Wanted | None = None
     writes: tuple[DeviceWrite, ...] = ()
     cgroup = files.Cgroup()
     if here is not None and request.cgroup_manager != "disabled":
         rules = linux.resources.devices if linux.resources else ()
         devices.check_supported(here.layout, rules, rootless=host.rootless)
         writes = () if host.rootless else devices.device_writes(rules)
-        placement = choice.choose(here, linux.cgroups_path, site.container_id)
+        unit = _unit(request, host, here, writes)
+        placement = unit.placement if unit else choice.choose(here, linux.cgroups_path, site.container_id)
         cgroup = (
             files.Cgroup(placement.directories)
             if site.container_id == ID_MARK
-            else files.survey(placement, rootless=host.rootless)
+            else files.survey(placement, rootless=host.rootless and unit is None)
         )
     site = evolve(
         site,
-        joins_cgroups=bool(cgroup.directories) and here is not None and here.layout.mode != "v2",
+        joins_cgroups=bool(cgroup.directories) and here is not None and (here.layout.mode != "v2" or unit is not None),
         cgroup_mounts=mounts.mount_entries(here, cgroup) if here is not None else (),
         own_cgroup=bool(cgroup.directories),
         filter=program_of(document),
     )
     plan = plan_create(document, host, site)
-    return Prepared(host, here, site.rootfs, launch.Prepared.of(plan), placement, writes)
+    return Prepared(host, here, site.rootfs, launch.Prepared.of(plan), placement, writes, unit)
 
 
-def _survey(placement: choice.Placement, host: Host, container_id: str) -> files.Cgroup:
+def _unit(request: Request, host: Host, here: Here, writes: tuple[DeviceWrite, ...]) -> Wanted | None:
+    if request.cgroup_manager != "systemd":
+        return None
+    from ocirt.cgroups import systemd
+
+    document = request.bundle.spec
+    path = document.linux.cgroups_path if document.linux else None
+    annotations = document.annotations
+    return systemd.choose(
+        here, path, request.container_id, annotations=annotations, writes=writes, rootless=host.rootless
+    )
+
+
+def _survey(placement: choice.Placement, rootless: bool, container_id: str) -> files.Cgroup:
     directories = tuple(
         directory._replace(
             path=directory.path.replace(ID_MARK, container_id),
@@ -127,4 +152,4 @@ def _survey(placement: choice.Placement, host: Host, container_id: str) -> files
         )
         for directory in placement.directories
     )
-    return files.survey(choice.Placement(directories, placement.explicit), rootless=host.rootless)
+    return files.survey(choice.Placement(directories, placement.explicit), rootless=rootless)

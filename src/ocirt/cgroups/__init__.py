@@ -6,6 +6,9 @@ Read in this order::
     choice    where the container's cgroup goes in each of them                     pure
     devices   the device rules of config.json as writes to cgroup v1 files          pure
     mounts    what a mount of type "cgroup" shows                                   pure
+    units     what systemd calls it: slices, scopes and their names                 pure
+    properties   limits and annotations for systemd to know (with ``gvariant``)     pure
+    systemd   making a unit for it, and stopping that (over ``dbus``)
     files     Cgroup: make, join, list, kill, remove, by file operations
     tree      the few file operations those are made of
 

@@ -57,12 +57,15 @@ class Cgroup(NamedTuple):
         """What ``to_json`` wrote; KeyError or TypeError where it did not."""
         return cls(tuple(map(_directory, record)))
 
-    def make(self) -> None:
-        """Create every directory; on any failure none of those that this call made stay."""
+    def make(self, but: int = 0) -> None:
+        """Create every directory; on any failure none of those that this call made stay.
+
+        :param but: a process that may be there already, with the directory.
+        """
         made: list[str] = []
         try:
             for directory in self.directories:
-                _make(directory, made)
+                _make(directory, made, but)
         except BaseException:
             for path in reversed(made):
                 with contextlib.suppress(OSError):
@@ -251,11 +254,11 @@ def _permitted(directory: Directory) -> bool:
     return all(os.access(file, os.W_OK, effective_ids=True) for file in files)
 
 
-def _make(directory: Directory, made: list[str]) -> None:
+def _make(directory: Directory, made: list[str], but: int) -> None:
     """Make one directory and its missing parents, appending to ``made`` what was not there before."""
     call = "mkdir"
     try:
-        _make_path(directory, made)
+        _make_path(directory, made, but)
         call = "write"
         if "cpuset" in directory.controllers:
             _inherit(directory.path, "cpuset.cpus")
@@ -264,7 +267,7 @@ def _make(directory: Directory, made: list[str]) -> None:
         raise _failed("MakeCgroup", call, error) from error
 
 
-def _make_path(directory: Directory, made: list[str]) -> None:
+def _make_path(directory: Directory, made: list[str], but: int) -> None:
     """Other containers' ends may remove a parent as long as it is empty, so once is not always enough."""
     for attempts_left in reversed(range(5)):
         try:
@@ -274,7 +277,7 @@ def _make_path(directory: Directory, made: list[str]) -> None:
             _mkdir(directory.path, made)
             break
         except FileExistsError:
-            _check_unused(directory)
+            _check_unused(directory, but)
             break
         except FileNotFoundError:
             if not attempts_left:
@@ -295,10 +298,10 @@ def _inherit(path: str, name: str) -> str:
     return value
 
 
-def _check_unused(directory: Directory) -> None:
+def _check_unused(directory: Directory, but: int = 0) -> None:
     """An existing cgroup will do, but not one that somebody uses: limits and a delete would hit them as well."""
     reason = ""
-    if found := len(tree.processes(directory.path)):
+    if found := len(tree.processes(directory.path) - {but}):
         reason = f"container's cgroup is not empty: {found} process(es) found"
     elif tree.frozen(directory.path, directory.version):
         reason = "container's cgroup unexpectedly frozen"
