@@ -9,9 +9,10 @@ PYTEST  = $(VENV)/bin/python -m pytest $(ARGS)
 BUILD_PACKAGES = gcc libc6-dev $(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv)
 TEST_PACKAGES  = busybox-static crun debootstrap runc uidmap
 BENCH_PACKAGES = bubblewrap crun runc
+VM_PACKAGES    = apparmor busybox-static kmod qemu-system-x86
 SOURCES = build_ffi.py $(wildcard src/ocirt/_native/*.[ch])
 
-.PHONY: help demo test fuzz test-others check format bench venv clean
+.PHONY: help demo test fuzz test-others vm-test check format bench venv clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -37,6 +38,10 @@ test-others:  ## the fast tests on every other Python found here
 		echo "== Python $$version"; \
 		$(MAKE) test PYTHON=$$python VENV=.venv-$$version ARGS='-m "not slow" $(ARGS)' || exit; \
 	done
+
+vm-test: venv $(VENV)/virtual  ## the tests for a virtual machine, in one; ARGS="-k name" chooses some
+	@$(call debian,$(VM_PACKAGES))
+	$(VENV)/bin/python -m tests.vm $(ARGS)
 
 check: venv $(VENV)/checkers  ## ruff, mypy --strict, C warnings, and a build with the sanitizers
 	$(VENV)/bin/ruff check .
@@ -71,6 +76,10 @@ $(VENV)/installed: pyproject.toml
 
 $(VENV)/checkers: $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet --group check
+	touch $@
+
+$(VENV)/virtual: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --group vm
 	touch $@
 
 # In place, where the editable installation finds it.

@@ -1,4 +1,4 @@
-"""What ocirt does, in five containers on this host's own files: no image, no daemon. ``make demo`` runs it."""
+"""What ocirt does, in seven containers on this host's own files: no image, no daemon. ``make demo`` runs it."""
 
 from __future__ import annotations
 
@@ -30,6 +30,15 @@ def main() -> None:
         ocirt.run(["sh", "-c", "echo started; sleep 60"], timeout=0.5)
     except subprocess.TimeoutExpired as error:
         print(error, error.output)
+
+    title("So is memory, and what else a machine has")
+    script = "x = bytearray(200 << 20); print(len(x))"
+    for memory in ("300M", "64M"):
+        try:
+            done = ocirt.run(["python3", "-c", script], limits=ocirt.Limits(memory=memory, swap=0), text=True)
+            print(f"with {memory}: {done.returncode}", done.stdout, end="" if done.stdout else "\n")
+        except ocirt.OCIError as error:  # an ordinary user without a cgroup, a kernel that does not count swap
+            print(error)
 
     title("Errors name the member of the configuration")
     try:

@@ -18,13 +18,24 @@ settings.register_profile("ocirt", deadline=None)
 settings.load_profile("ocirt")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs root for everybody else; the other markers are for choosing with ``-m``."""
-    if os.geteuid() == 0:
-        return
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--guest", metavar="NAME", help="which of the virtual machines of tests/vm this is")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what needs root for everybody else, and what needs a machine other than this.
+
+    The other markers are for choosing with ``-m``.
+    """
     for item in items:
-        if item.get_closest_marker("root"):
+        if os.geteuid() != 0 and item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason="needs to be root"))
+        machine = item.get_closest_marker("vm")
+        if machine is None:
+            continue
+        (guest,) = machine.args or ("files",)
+        if guest != config.getoption("guest"):
+            item.add_marker(pytest.mark.skip(reason=f"for the virtual machine with {guest}: make vm-test"))
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,7 @@ from ocirt.spec import (
     User,
 )
 from ocirt.spec.known import CAPABILITIES, RLIMITS
+from ocirt.spec.limits import RDMA, BlockIO, HugepageLimit, InterfacePriority, Network, ThrottleDevice, WeightDevice
 
 T = TypeVar("T")
 
@@ -272,7 +273,18 @@ def resources() -> st.SearchStrategy[Resources]:
         devices=_some(st.sampled_from(rules)),
         memory=st.sampled_from((None, Memory(), Memory(limit=-1), Memory(limit=2**30, check_before_update=True))),
         cpu=st.sampled_from((None, CPU(shares=1024, cpus="0-3,7"), CPU(quota=-1, period=100000))),
+        block_io=st.sampled_from(
+            (
+                None,
+                BlockIO(weight=10, leaf_weight=1000, weight_device=[WeightDevice(8, 0, 500, 300)]),
+                BlockIO(throttle_read_bps_device=[ThrottleDevice(8, 0, 0), ThrottleDevice(8, 16, 2**63)]),
+                BlockIO(throttle_write_iops_device=[ThrottleDevice(8, 0)]),
+            )
+        ),
+        hugepage_limits=st.sampled_from(((), (HugepageLimit("2MB", 0), HugepageLimit("1GB", 2**40)))),
+        network=st.sampled_from((None, Network(0x100001), Network(None, [InterfacePriority("lo", 7)]))),
         pids=st.sampled_from((None, Pids(-1), Pids(0), Pids(100))),
+        rdma=st.sampled_from(({}, {"mlx5_1": RDMA(3)}, {"a": RDMA(None, 0), "b": RDMA(1, 2)})),
         unified=st.sampled_from(({}, {"memory.high": "max"})),
     )
 

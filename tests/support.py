@@ -64,14 +64,15 @@ def process(*args: str, **changes: object) -> Process:
 
 def document(*args: str, **changes: object) -> Spec:
     """runc's default configuration for these arguments, without a terminal."""
-    return Spec.default().evolve(**{"process": process(*args), **changes})
+    return Spec.default().evolve(**{"process": process(*args), "linux": linux(), **changes})
 
 
 def linux(**changes: object) -> Linux:
-    """runc's default ``linux`` with some members changed."""
+    """runc's default ``linux`` with some members changed; without the device list where that is refused."""
     base = Spec.default().linux
     assert base is not None
-    return base.evolve(**changes)
+    refused = {"resources": None} if layout.probe().mode == "v2" else {}
+    return base.evolve(**{**refused, **changes})
 
 
 def namespaces(*types: str, **paths: str) -> tuple[Namespace, ...]:

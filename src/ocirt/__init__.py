@@ -8,9 +8,9 @@
     ocirt.containers()                             all of them
 
 Where is what: ``spec`` (config.json as classes) → ``plan`` (what is done, in which order) → ``wire`` → ``launch``
-(ocirt-init runs it) → ``creation``, ``starting``, ``execution`` (the host's part) → ``container``, ``process`` and
-``running`` (what you use). ``cgroups``, ``hooks``, ``idmap``, ``host`` and ``state`` stand beside them, ``errors``
-below, ``cli`` above; ``_native`` holds the C side. docs/architecture.md tells the reasons.
+(ocirt-init runs it) → ``creation``, ``starting``, ``execution``, ``updating`` (the host's part) → ``container``,
+``process`` and ``running`` (what you use). ``cgroups``, ``hooks``, ``idmap``, ``host`` and ``state`` stand beside them,
+``errors`` below, ``cli`` above; ``_native`` holds the C side. docs/architecture.md tells the reasons.
 
 Names are imported when first used: a program that only asks for ``ocirt.containers()`` does not pay for the rest.
 """
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         StateError,
         UnsupportedError,
     )
+    from ocirt.limits import Limits
     from ocirt.process import Process, Terminal
     from ocirt.running import Completed, bind, run
     from ocirt.spec import Spec
@@ -64,6 +65,7 @@ _HOME = {
         "StateError",
         "UnsupportedError",
     ),
+    "limits": ("Limits",),
     "process": ("Process", "Terminal"),
     "running": ("Completed", "bind", "run"),
     "spec": ("Spec",),
@@ -76,6 +78,7 @@ _MODULES = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [  # noqa: RUF022  # in the order of use
     "run",
     "Completed",
+    "Limits",
     "bind",
     "Bundle",
     "Spec",

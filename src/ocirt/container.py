@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ocirt.answers import Answers, Handler
     from ocirt.execution import Plans
-    from ocirt.spec import JSON, User
+    from ocirt.spec import JSON, Resources, User
     from ocirt.spec import Process as ProcessSpec
 
 REAP_MILLISECONDS: Final = 5
@@ -43,6 +43,21 @@ TABLE: Final[Mapping[str, Mapping[Status, str]]] = {
         Status.STOPPED: "cannot start a container that has stopped",
     },
     "kill": {
+        Status.CREATING: "container not running",
+        Status.STOPPED: "container not running",
+    },
+    "pause": {
+        Status.CREATING: "container not running",
+        Status.PAUSED: "container not running",
+        Status.STOPPED: "container not running",
+    },
+    "resume": {
+        Status.CREATING: "container not paused",
+        Status.CREATED: "container not paused",
+        Status.RUNNING: "container not paused",
+        Status.STOPPED: "container not paused",
+    },
+    "update": {
         Status.CREATING: "container not running",
         Status.STOPPED: "container not running",
     },
@@ -90,6 +105,7 @@ class Container:
         cgroup_manager: CgroupManager = "cgroupfs",
         die_with_parent: bool = False,
         new_keyring: bool = True,
+        strict_resources: bool = True,
         on_syscall: Handler | None = None,
     ) -> Container:
         """Make a container that waits for ``start``.
@@ -101,11 +117,19 @@ class Container:
             for theirs); ``disabled`` leaves the container in the caller's.
         :param die_with_parent: kill the container when this process ends, however it ends.
         :param new_keyring: a session keyring of its own (keyrings(7)), or else the caller's.
+        :param strict_resources: limits that only version 1 of cgroups knows are an error on version 2, or left out.
         :param on_syscall: answers the system calls that the profile leaves to others (SCMP_ACT_NOTIFY), in a thread.
         :raises SpecError, UnsupportedError, BundleError, SetupError, HookError, ExistsError: nothing is left then.
         """
         loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-        request = Request(id, loaded, cgroup_manager, new_keyring=new_keyring, answers=_answers(on_syscall))
+        request = Request(
+            id,
+            loaded,
+            cgroup_manager,
+            new_keyring=new_keyring,
+            strict_resources=strict_resources,
+            answers=_answers(on_syscall),
+        )
         return cls._create(request, StateStore(root), stdin, stdout, stderr, die_with_parent)
 
     @classmethod
@@ -253,6 +277,57 @@ class Container:
     def _has_pid_namespace(self) -> bool:
         linux = self.spec.linux
         return linux is not None and any(entry.type == "pid" and not entry.path for entry in linux.namespaces)
+
+    def pause(self) -> None:
+        """Stop every process of the container where it is, until ``resume``.
+
+        :raises StateError: it does not run.
+        :raises SetupError: they would not all stop, and go on.
+        """
+        from ocirt.cgroups.freezing import freeze
+
+        with self._store.open(self.id, "pause") as directory:
+            freeze(self._checked("pause", directory).cgroup)
+
+    def resume(self) -> None:
+        """Let a paused container go on.
+
+        :raises StateError: it is not paused.
+        """
+        from ocirt.cgroups.freezing import thaw
+
+        with self._store.open(self.id, "resume") as directory:
+            thaw(self._checked("resume", directory).cgroup)
+
+    def update(
+        self,
+        resources: Resources | None = None,
+        *,
+        l3_cache_schema: str | None = None,
+        mem_bw_schema: str | None = None,
+        strict_resources: bool = True,
+    ) -> None:
+        """Change limits: those that are given, and no others; all of them, or after an error none.
+
+        :param resources: 0 and empty texts mean "as it is", as members that are left out do; devices never change.
+        :param l3_cache_schema, mem_bw_schema: of the container's class of resctrl (``linux.intelRdt``).
+        :raises StateError: it does not run.
+        :raises SpecError, UnsupportedError, SetupError: they cannot be had.
+        """
+        from ocirt.spec import Resources
+        from ocirt.updating import Schemata, update
+
+        schemata = Schemata(l3_cache_schema, mem_bw_schema)
+        with self._store.open(self.id, "update") as directory:
+            directory.lock(operation="update")
+            record = self._checked("update", directory)
+            self._spec = update(directory, record, resources or Resources(), schemata, strict=strict_resources)
+
+    def _checked(self, operation: str, directory: StateDirectory) -> Record:
+        record = self._read(directory)
+        self._check(operation, directory, record)
+        assert record is not None  # neither creating nor stopped
+        return record
 
     def delete(self, force: bool = False) -> None:
         """Remove everything that create made. A created container is killed; ``force`` kills any.

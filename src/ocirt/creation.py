@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from ocirt import hooks, idmap, notify
+from ocirt.cgroups import limits
 from ocirt.errors import HookError, SetupError, SpecError, UnsupportedError
 from ocirt.host import NAMESPACE_FILES
 from ocirt.launch import Launch, launch
@@ -41,6 +42,7 @@ from ocirt.wire import COMMITTED, ListenerOpened, NetlinkOpened, SyncRequested, 
 
 if TYPE_CHECKING:
     from ocirt import rdt
+    from ocirt.cgroups.settings import Setting
     from ocirt.cgroups.systemd import Wanted
 
 NS_GET_NSTYPE = 0xB703
@@ -59,6 +61,7 @@ class Creation:
     listener: socket.socket = field(factory=lambda: socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
     terminal: Terminal | None = None
     hooks_began: bool = False
+    tasks_limited: bool = False
     rdt_group: rdt.Group | None = None
     directory: StateDirectory = field(init=False)
     record: Record = field(init=False)
@@ -77,6 +80,7 @@ class Creation:
             if self.prepared.born_in_cgroup:
                 self._record()
                 self._make_cgroup()
+                self._limit()
             launched = self._launch()
             try:
                 self._keep_pace(launched)
@@ -108,7 +112,7 @@ class Creation:
             rdt_groups=self.rdt_group.joined if self.rdt_group else (),
             rdt_made=self.rdt_group.made if self.rdt_group else (),
             keyring=request.new_keyring,
-            unit=self.prepared.unit.record if self.prepared.unit else None,
+            unit=self.prepared.unit.unit if self.prepared.unit else None,
         )
         self.directory.intend(self.record, request.bundle._config)  # as with its preparation
         if request.throw_away_layer:
@@ -138,7 +142,7 @@ class Creation:
         from ocirt.cgroups import systemd
 
         try:
-            systemd.start(unit, launched.pid)
+            systemd.start(unit, launched.pid, self.prepared.early_limits)
         except SetupError:
             if not _has_ended(launched.pidfd):
                 raise
@@ -161,9 +165,35 @@ class Creation:
             self._make_cgroup(launched)
             launched.done(Purpose.CGROUPS)
             self.record.cgroup.allow_devices(self.prepared.device_writes)
+            self._limit()
             self._join_cgroup(launched.pid)
             launched.done(Purpose.JOINED)
         self._identify(launched.pid)
+
+    def _limit(self) -> None:
+        """Before anybody is in the cgroup. Only those who build the container must not run into its limit of tasks."""
+        if self.prepared.limits:
+            self._apply(self.prepared.early_limits)
+
+    def _limit_tasks(self, launched: Launch) -> None:
+        """Once init is alone, and before there is a hook; those who made it count until they are reaped."""
+        if self.prepared.late_limits and not self.tasks_limited:
+            launched.settle()
+            with self._told(self.prepared.late_limits):
+                self._apply(self.prepared.late_limits)
+            self.tasks_limited = True
+
+    def _told(self, settings: Sequence[Setting]) -> contextlib.AbstractContextManager[None]:
+        """What systemd hears of only now."""
+        if self.record.unit is None:
+            return contextlib.nullcontext()
+        from ocirt.cgroups import systemd
+
+        return systemd.updated(self.record.unit, (), settings)
+
+    def _apply(self, settings: Sequence[Setting]) -> None:
+        here = self.prepared.here
+        limits.apply(self.record.cgroup, settings, limits.top_of(here.layout) if here is not None else None)
 
     def _join_cgroup(self, pid: int) -> None:
         """Unless init has failed already, and was reaped by whoever ignores SIGCHLD: why, it tells in a moment."""
@@ -195,6 +225,7 @@ class Creation:
                 case SyncRequested(Purpose.ID_MAPS):
                     idmap.install(launched.pid, self.document.linux or Linux(), self.prepared.host)
                 case SyncRequested(Purpose.HOOKS):
+                    self._limit_tasks(launched)
                     self._run_hooks(launched.pid)
                 case SyncRequested(Purpose.RLIMITS):
                     self._set_rlimits(launched.pid)
@@ -204,6 +235,7 @@ class Creation:
                 case NetlinkOpened(fd):
                     self._move_net_devices(fd)
                 case SyncRequested(Purpose.CREATED):
+                    self._limit_tasks(launched)
                     self._commit(launched.pid)
                     return
                 case ListenerOpened():

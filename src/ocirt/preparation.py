@@ -12,17 +12,21 @@ from attrs import evolve, frozen
 
 from ocirt import launch
 from ocirt.bundle import Bundle
-from ocirt.cgroups import choice, devices, files, layout, mounts
+from ocirt.cgroups import choice, devices, files, layout, limits, mounts
+from ocirt.cgroups.conversion import asks, settings_for
 from ocirt.cgroups.devices import DeviceWrite
+from ocirt.cgroups.settings import Controllers
+from ocirt.errors import UnsupportedError
 from ocirt.host import Host
 from ocirt.plan import ID_MARK, Site, plan_create
 from ocirt.seccomp import program_of
-from ocirt.spec import Linux
+from ocirt.spec import Linux, Resources
 from ocirt.state import SCRATCH, StateStore
 
 if TYPE_CHECKING:
     from ocirt.answers import Answers
     from ocirt.cgroups.layout import Here
+    from ocirt.cgroups.settings import Setting
     from ocirt.cgroups.systemd import Wanted
 
 CgroupManager = Literal["cgroupfs", "systemd", "disabled"]
@@ -39,6 +43,8 @@ class Request:
     shown: tuple[str, ...] = ()
     """With that layer, only these names at the top of the rootfs."""
     new_keyring: bool = True
+    strict_resources: bool = True
+    """A limit that only version 1 knows is an error on version 2, or else left out."""
     answers: Answers | None = None
     """To the system calls that the profile leaves to others."""
 
@@ -53,6 +59,7 @@ class Prepared:
     launch: launch.Prepared
     placement: choice.Placement | None
     device_writes: tuple[DeviceWrite, ...]
+    limits: tuple[Setting, ...] = ()
     unit: Wanted | None = None
     """Who makes the cgroup is systemd."""
 
@@ -65,6 +72,14 @@ class Prepared:
         if self.here is None or self.placement is None or self.unit is not None:
             return False
         return self.here.layout.mode == "v2"
+
+    @property
+    def early_limits(self) -> tuple[Setting, ...]:
+        return tuple([setting for setting in self.limits if setting.controller != "pids"])
+
+    @property
+    def late_limits(self) -> tuple[Setting, ...]:
+        return tuple([setting for setting in self.limits if setting.controller == "pids"])
 
     def cgroup(self, container_id: str) -> files.Cgroup:
         """Where this container's processes go, having looked whether they may.
@@ -90,7 +105,7 @@ def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
     reusable = reusable and request.cgroup_manager != "systemd"
     container_id = ID_MARK if reusable else request.container_id
     scratch = f"{store.root}/{container_id}/{SCRATCH}" if request.throw_away_layer else None
-    key = (request.cgroup_manager, ours, scratch, rootfs, request.shown, request.new_keyring)
+    key = (request.cgroup_manager, ours, scratch, rootfs, request.shown, request.new_keyring, request.strict_resources)
     known = bundle._prepared.get(key)
     if known is not None and known.host is host and known.here is here:
         return known
@@ -108,8 +123,11 @@ def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Pre
     placement: choice.Placement | None = None
     unit: Wanted | None = None
     writes: tuple[DeviceWrite, ...] = ()
+    settings: tuple[Setting, ...] = ()
     cgroup = files.Cgroup()
-    if here is not None and request.cgroup_manager != "disabled":
+    if request.cgroup_manager == "disabled":
+        _refuse_limits(linux.resources)
+    elif here is not None:
         rules = linux.resources.devices if linux.resources else ()
         devices.check_supported(here.layout, rules, rootless=host.rootless)
         writes = () if host.rootless else devices.device_writes(rules)
@@ -120,6 +138,7 @@ def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Pre
             if site.container_id == ID_MARK
             else files.survey(placement, rootless=host.rootless and unit is None)
         )
+        settings = _limits(request, linux.resources, here, host, cgroup)
     site = evolve(
         site,
         joins_cgroups=bool(cgroup.directories) and here is not None and (here.layout.mode != "v2" or unit is not None),
@@ -128,7 +147,27 @@ def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Pre
         filter=program_of(document),
     )
     plan = plan_create(document, host, site)
-    return Prepared(host, here, site.rootfs, launch.Prepared.of(plan), placement, writes, unit)
+    return Prepared(host, here, site.rootfs, launch.Prepared.of(plan), placement, writes, settings, unit)
+
+
+def _limits(
+    request: Request, resources: Resources | None, here: Here, host: Host, cgroup: files.Cgroup
+) -> tuple[Setting, ...]:
+    """Nothing is looked at for a configuration without any."""
+    if resources is None or not asks(resources):
+        return ()
+    controllers = limits.available(here.layout, cgroup, rootless=host.rootless)
+    settings = settings_for(resources, controllers, strict=request.strict_resources)
+    limits.check_permitted(cgroup, settings)
+    return settings
+
+
+def _refuse_limits(resources: Resources | None) -> None:
+    try:
+        settings_for(resources or Resources(), Controllers())
+    except UnsupportedError as error:
+        words = "without a cgroup of its own (cgroup manager disabled) nothing can be limited"
+        raise UnsupportedError(error.origin, words) from None
 
 
 def _unit(request: Request, host: Host, here: Here, writes: tuple[DeviceWrite, ...]) -> Wanted | None:

@@ -147,6 +147,23 @@ def make(group: Group, undo: contextlib.ExitStack) -> None:
         os.close(root)
 
 
+@contextlib.contextmanager
+def replaced(directory: str, lines: Sequence[Line]) -> Iterator[None]:
+    """Other schemata for a class; if one is refused, or the block fails, they are what they were."""
+    before = _read(f"{directory}/schemata").split("\n")
+    try:
+        for line in lines:
+            _write(f"{directory}/schemata", line.text, line.origin, "WriteSchemata")
+        yield
+    except BaseException:
+        resources = {line.text.partition(":")[0].strip() for line in lines}
+        for text in before:
+            if text.partition(":")[0].strip() in resources:
+                with contextlib.suppress(SetupError):
+                    _write(f"{directory}/schemata", text.strip(), ORIGIN, "WriteSchemata")
+        raise
+
+
 def join(directories: Sequence[str], pid: int) -> None:
     """Put a process there, and so all its future children."""
     for directory in directories:

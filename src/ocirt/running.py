@@ -1,7 +1,7 @@
 """One call: a program, a container made for it, what it wrote, and nothing left.
 
 This is ``subprocess.run`` with walls. What it offers is a choice among what ``Container`` can do, for programs that
-run, answer and end; whoever needs limits, a terminal or a container that stays makes one.
+run, answer and end; whoever needs a terminal or a container that stays makes one.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import time
 from collections.abc import Mapping, Sequence
 from secrets import token_hex
 from subprocess import DEVNULL, PIPE
-from typing import Final, Generic, Literal, TypedDict, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Final, Generic, Literal, TypedDict, TypeVar, Unpack, cast, overload
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ocirt import host_files
 from ocirt.bundle import Bundle
@@ -24,10 +24,14 @@ from ocirt.execution import as_user, describe
 from ocirt.host import TRUSTED_PATH, Host
 from ocirt.preparation import Request
 from ocirt.process import Process as ContainerProcess
-from ocirt.spec import Capabilities, IDMapping, Linux, Mount, Namespace, Process, Root, Spec, User
+from ocirt.spec import Capabilities, IDMapping, Linux, Mount, Namespace, Process, Resources, Root, Spec, User
 from ocirt.spec.default import CAPABILITIES, MASKED_PATHS, READONLY_PATHS
 from ocirt.state import StateStore
 from ocirt.streams import Stream
+
+if TYPE_CHECKING:
+    from ocirt.limits import Limits
+    from ocirt.preparation import CgroupManager
 
 Path = str | os.PathLike[str]
 Network = Literal["none", "host"]
@@ -84,6 +88,11 @@ class Options(TypedDict, total=False):
     stdin: Stream
     stderr: int
     root: Path | None
+    memory: int | str | None
+    cpus: float | None
+    pids: int | None
+    limits: Limits | None
+    strict_resources: bool
 
 
 def bind(source: Path, target: str | None = None, *, readonly: bool = True) -> Mount:
@@ -119,6 +128,11 @@ def run(
     stdin: Stream = DEVNULL,
     stderr: int = PIPE,
     root: Path | None = None,
+    memory: int | str | None = None,
+    cpus: float | None = None,
+    pids: int | None = None,
+    limits: Limits | None = None,
+    strict_resources: bool = True,
 ) -> Completed[bytes] | Completed[str]:
     """Run a program in a container of its own, wait for its end, and give what it wrote.
 
@@ -126,7 +140,8 @@ def run(
     but no configuration that not everybody may read) and none of its data: ``/home``, ``/root``, ``/run``, ``/tmp``
     and ``/var`` are empty and its own. It may write everywhere that the files' owners let it, and all that it wrote
     is gone afterwards. Of root's rights it has three (``runc spec``'s), and no way to get more; where the caller is
-    an ordinary user it has that user's rights and looks like root. No cgroup is made for it.
+    an ordinary user it has that user's rights and looks like root. A cgroup is made for it only if it is
+    to be limited; then all that is left in there at the end is killed.
 
     :param args: the program, looked up in the container's ``PATH``, and its arguments; empty means the bundle's.
     :param rootfs: another root filesystem, on top of which writes are thrown away too.
@@ -140,13 +155,19 @@ def run(
     :param network: ``none`` but a loopback device of its own, or the ``host``'s.
     :param stderr: PIPE, or STDOUT to have both in ``stdout``.
     :param root: where the state is kept meanwhile.
+    :param memory: bytes, or ``"512M"``: who wants more is killed.
+    :param cpus: so many CPUs' worth of time, 1.5 for example.
+    :param pids: so many processes and threads.
+    :param limits: more of them; the three above go before it.
+    :param strict_resources: see ``Container.create``.
     :raises subprocess.TimeoutExpired: with what it had written (``output``, ``stderr``).
     :raises subprocess.CalledProcessError: with ``check``, when the program does not end with 0.
     :raises OCIError: the container could not be made, or the program not be found.
     """
     began = time.monotonic()
-    wishes = Wishes(tuple(args), tuple((env or {}).items()), cwd, user, tuple(mounts), hostname)
-    request = _request(wishes, rootfs, bundle, network)
+    limited = _limits(limits, memory, cpus, pids)
+    wishes = Wishes(tuple(args), tuple((env or {}).items()), cwd, user, tuple(mounts), hostname, limited)
+    request = evolve(_request(wishes, rootfs, bundle, network), strict_resources=strict_resources)
     data = input.encode() if isinstance(input, str) else input
     streams = (PIPE if data is not None else stdin, PIPE, stderr)
     with Container._create(request, StateStore(root), *streams, die_with_parent=False) as container:
@@ -187,12 +208,35 @@ class Wishes:
     user: User | int | tuple[int, int] | None
     mounts: tuple[Mount, ...]
     hostname: str | None
+    limits: Limits | None = None
 
     def applied_to(self, document: Spec) -> Spec:
         args = self.args or (document.process.args if document.process is not None else ())
         program = describe(document, args, env=dict(self.env), cwd=self.cwd, user=self.user)
         hostname = self.hostname if self.hostname is not None else document.hostname
-        return document.evolve(process=program, mounts=(*document.mounts, *self.mounts), hostname=hostname)
+        changed = document.evolve(process=program, mounts=(*document.mounts, *self.mounts), hostname=hostname)
+        return changed if self.limits is None else _limited(changed, self.limits)
+
+
+def _limited(document: Spec, limits: Limits) -> Spec:
+    from ocirt.cgroups.merge import merged
+
+    linux = document.linux or Linux()
+    return document.evolve(linux=linux.evolve(resources=merged(linux.resources or Resources(), limits.resources())))
+
+
+def _limits(limits: Limits | None, memory: int | str | None, cpus: float | None, pids: int | None) -> Limits | None:
+    from ocirt.limits import Limits
+
+    if memory is None and cpus is None and pids is None:
+        return limits
+    base = limits or Limits()
+    return evolve(
+        base,
+        memory=base.memory if memory is None else memory,
+        cpus=base.cpus if cpus is None else cpus,
+        pids=base.pids if pids is None else pids,
+    )
 
 
 @frozen
@@ -231,7 +275,8 @@ def _request(wishes: Wishes, rootfs: Path | None, bundle: Bundle | Path | None, 
     if bundle is None:
         made = _bundle(os.path.abspath(rootfs or "/"), wishes, _surroundings(network, whole=rootfs is not None))
         shown = host_files.SHOWN if rootfs is None else ()
-        return Request(container_id, made, "disabled", throw_away_layer=True, shown=shown)
+        manager: CgroupManager = "disabled" if wishes.limits is None else "cgroupfs"
+        return Request(container_id, made, manager, throw_away_layer=True, shown=shown)
     if rootfs is not None:
         raise ValueError("a bundle has a rootfs of its own")
     if network != "none":

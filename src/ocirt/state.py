@@ -258,6 +258,12 @@ class StateDirectory:
         """Write down what is about to be made, before any of it is, and the configuration it follows."""
         self.write(INTENT, b'{"record":%b,"config":%b}' % (_dumped(record.intent()), config))
 
+    def reconfigure(self, config: bytes) -> None:
+        """Another configuration for the same container; whoever reads meanwhile sees the one or the other."""
+        record = json.loads(self.read(INTENT))["record"]
+        self.write(f".{INTENT}", b'{"record":%b,"config":%b}' % (_dumped(record), config))
+        os.rename(f".{INTENT}", INTENT, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
     def prepare(self, record: Record) -> None:
         """Write what ``commit`` will make known, while there is time."""
         self.write(f".{STATE}", _dumped(record.outcome()))

@@ -1,8 +1,7 @@
 """What this ocirt can do on this kernel (features.md, features-linux.md).
 
 The documents leave it open whether a runtime speaks of itself or of the machine. Here a thing is there if a container
-could have it: this build honours it, and so does this kernel. What the build honours is asked of the planner, so that
-nothing has to be said twice.
+could have it: this build honours it, and so does this kernel. The build honours every property of the specification.
 """
 
 from __future__ import annotations
@@ -16,20 +15,7 @@ from attrs import Factory, frozen
 
 from ocirt.errors import UnsupportedError
 from ocirt.host import Host
-from ocirt.plan import unsupported
-from ocirt.spec import (
-    IDMapping,
-    IntelRdt,
-    Linux,
-    MemoryPolicy,
-    Mount,
-    NetDevice,
-    Process,
-    Resources,
-    Root,
-    Seccomp,
-    Spec,
-)
+from ocirt.spec import Root, Spec
 from ocirt.spec.config import Hooks
 from ocirt.spec.known import (
     CAPABILITIES,
@@ -40,7 +26,6 @@ from ocirt.spec.known import (
     SECCOMP_FLAGS,
     SECCOMP_OPERATORS,
 )
-from ocirt.spec.limits import RDMA
 from ocirt.spec.options import KNOWN
 
 if TYPE_CHECKING:
@@ -166,18 +151,18 @@ def features() -> Features:
     return Features(
         oci_version_max=Spec(root=Root("")).oci_version,
         hooks=tuple(_camel(member.name) for member in attrs.fields(Hooks) if member.name != "unknown"),
-        mount_options=tuple(sorted(filter(_honours_option, _known(KNOWN, host)))),
+        mount_options=tuple(sorted(_known(KNOWN, host))),
         linux=LinuxFeatures(
             namespaces=tuple(sorted(host.namespaces)),
             capabilities=CAPABILITIES[: host.last_capability + 1],
             cgroup=cgroup_features(),
             seccomp=seccomp_features(host),
-            apparmor=Enabled(_honours_process(apparmor_profile="x") and _has_apparmor()),
-            selinux=Enabled(_honours_process(selinux_label="x") and "selinuxfs" in _filesystems()),
+            apparmor=Enabled(_has_apparmor()),
+            selinux=Enabled("selinuxfs" in _filesystems()),
             intel_rdt=_intel_rdt(),
             memory_policy=_memory_policy(host),
-            mount_extensions=MountExtensions(Enabled(_honours_option("idmap"))),
-            net_devices=Enabled(_honours_linux(net_devices={"x": NetDevice()}) and "network" in host.namespaces),
+            mount_extensions=MountExtensions(Enabled(True)),
+            net_devices=Enabled("network" in host.namespaces),
         ),
         annotations=_annotations(),
     )
@@ -192,7 +177,7 @@ def seccomp_features(host: Host) -> SeccompFeatures:
         library.native()
     except UnsupportedError:
         available = []
-    if not available or not _honours_linux(seccomp=Seccomp("SCMP_ACT_ALLOW")):
+    if not available:
         return SeccompFeatures(enabled=False)
     return SeccompFeatures(
         enabled=True,
@@ -216,19 +201,17 @@ def cgroup_features() -> CgroupFeatures:
         v2="cgroup2" in filesystems,
         systemd=systemd,
         systemd_user=systemd and layout.probe().mode == "v2",
-        rdma=_honours_linux(resources=Resources(rdma={"x": RDMA(hca_handles=1)})) and "rdma" in _controllers(),
+        rdma="rdma" in _controllers(),
     )
 
 
 def _intel_rdt() -> IntelRdtFeatures:
     """The kernel has the filesystem only where the processor has something to control."""
-    there = _honours_linux(intel_rdt=IntelRdt(clos_id="x")) and "resctrl" in _filesystems()
+    there = "resctrl" in _filesystems()
     return IntelRdtFeatures(enabled=there, schemata=there, monitoring=there)
 
 
 def _memory_policy(host: Host) -> MemoryPolicyFeatures:
-    if not _honours_linux(memory_policy=MemoryPolicy("MPOL_DEFAULT")):
-        return MemoryPolicyFeatures(modes=(), flags=())
     return MemoryPolicyFeatures(modes=tuple(_known(MEMORY_MODES, host)), flags=MEMORY_FLAGS)
 
 
@@ -244,28 +227,6 @@ def _annotations() -> dict[str, str]:
 
 def _known(names: Iterable[str], host: Host) -> Iterator[str]:
     return (name for name in names if host.kernel >= SINCE.get(name, (0, 0)))
-
-
-def _honours_option(option: str) -> bool:
-    """On a mount with everything that it may need beside it."""
-    mappings = (IDMapping(0, 0, 1),) if option in ("idmap", "ridmap") else ()
-    return _honours(mounts=(Mount("/x", "tmpfs", None, (option,), mappings, mappings),))
-
-
-def _honours_process(**members: object) -> bool:
-    return _honours(process=Process(cwd="/").evolve(**members))
-
-
-def _honours_linux(**members: object) -> bool:
-    return _honours(linux=Linux().evolve(**members))
-
-
-def _honours(**members: object) -> bool:
-    try:
-        unsupported.check(Spec(root=Root("rootfs")).evolve(**members))
-    except UnsupportedError:
-        return False
-    return True
 
 
 def _has_apparmor() -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,22 +17,19 @@ from ocirt.cgroups.properties import (
     of_settings,
     quota_per_second,
 )
+from ocirt.cgroups.settings import Setting
 from ocirt.errors import SpecError
 from ocirt.spec.linux import DeviceRule
 
 NEW = 260
 
 
-class Line(NamedTuple):
-    """What is written to one file."""
-
-    file: str
-    values: tuple[str, ...]
-    otherwise: Line | None = None
+def line(file: str, value: str, otherwise: Setting | None = None) -> Setting:
+    return Setting(file.partition(".")[0], file, (value,), "linux.resources", otherwise=otherwise)
 
 
 def made(*lines: tuple[str, str], version: int = NEW) -> dict[str, object]:
-    return {found.name: found.value for found in of_settings([Line(file, (value,)) for file, value in lines], version)}
+    return {found.name: found.value for found in of_settings([line(*words) for words in lines], version)}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +62,7 @@ def made(*lines: tuple[str, str], version: int = NEW) -> dict[str, object]:
     ],
 )
 def test_a_file_and_its_property(file: str, value: str, expected: Property) -> None:
-    assert of_settings([Line(file, (value,))], NEW) == (expected,)
+    assert of_settings([line(file, value)], NEW) == (expected,)
 
 
 def test_a_quota_is_told_with_its_period() -> None:
@@ -108,7 +103,7 @@ def test_devices_are_listed_together() -> None:
 
 
 def test_a_file_that_systemd_does_not_know_is_told_by_what_stands_for_it() -> None:
-    lines = [Line("io.bfq.weight", ("100",), otherwise=Line("io.weight", ("910",)))]
+    lines = [line("io.bfq.weight", "100", otherwise=line("io.weight", "910"))]
     assert of_settings(lines, NEW) == (Property("IOWeight", "t", 910),)
 
 

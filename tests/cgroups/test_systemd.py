@@ -16,8 +16,9 @@ import ocirt
 from ocirt import Container
 from ocirt.cgroups import dbus, systemd
 from ocirt.cgroups.choice import Placement
-from ocirt.cgroups.properties import Property
-from ocirt.cgroups.systemd import Wanted
+from ocirt.cgroups.properties import INFINITY, Property
+from ocirt.cgroups.settings import Setting
+from ocirt.cgroups.systemd import Manager, Wanted
 from ocirt.cgroups.units import Unit, has_systemd, place
 from ocirt.errors import SetupError, UnsupportedError
 from tests.support import Lab, document
@@ -27,6 +28,12 @@ from .bus import Answer, Bus, Call, started
 UNIT = Unit("p-x.scope", "system")
 
 Start = Callable[..., Bus]
+
+
+@pytest.fixture(autouse=True)
+def manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which systemd it is was asked before."""
+    monkeypatch.setattr(systemd, "ask", lambda _: Manager(252, ""))
 
 
 @pytest.fixture
@@ -45,10 +52,10 @@ def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         next(served, None)
 
 
-def wanted(path: str = "a-b.slice:p:x", *properties: Property, exists: bool = False) -> Wanted:
+def wanted(path: str = "a-b.slice:p:x", *properties: Property, ours: bool = True) -> Wanted:
     found = place(path, "demo", "system")
-    unit = Unit(found.name, "system")
-    return Wanted(unit, found, Placement((), True), "words", properties, version_1=False, exists=exists)
+    unit = Unit(found.name, "system", ours)
+    return Wanted(unit, found, Placement((), True), "words", properties, version_1=False)
 
 
 def fails(name: str) -> Answer:
@@ -90,10 +97,11 @@ def test_a_slice_is_started_without_a_process(bus: Start) -> None:
 
 def test_a_slice_that_was_there_is_told_of_limits_and_stays(bus: Start) -> None:
     served = bus()
-    there = wanted("a.slice:p:a-b.slice", Property("TasksMax", "t", 5), exists=True)
-    systemd.start(there, 77)
-    assert served.calls == [("SetUnitProperties", ("a-b.slice", True, [("TasksMax", ("t", 5))]))]
-    assert there.record is None
+    there = wanted("a.slice:p:a-b.slice", Property("TasksMax", "t", 5), ours=False)
+    systemd.start(there, 77, [Setting("memory", "memory.max", ("4096",), "linux.resources.memory.limit")])
+    systemd.stop(there.unit)
+    limits = [("MemoryMax", ("t", 4096)), ("TasksMax", ("t", 5))]
+    assert served.calls == [("SetUnitProperties", ("a-b.slice", True, limits))]
 
 
 def test_a_job_may_end_before_it_is_named(bus: Start) -> None:
@@ -166,6 +174,22 @@ def test_a_change_that_is_refused_is_an_error_in_systemds_words(bus: Start) -> N
     with pytest.raises(SetupError, match="words of PropertyReadOnly") as caught:
         systemd.change(UNIT, (Property("TasksMax", "t", 5),))
     assert caught.value.call == "SetUnitProperties"
+
+
+@pytest.mark.root
+def test_an_update_that_fails_is_taken_back(bus: Start) -> None:
+    """Of what had no limit before, there is none again."""
+    served = bus()
+    before = [Setting("memory", "memory.max", ("4096",), "")]
+    now = [Setting("memory", "memory.max", ("8192",), ""), Setting("cpu", "cpu.max", ("1000 10000",), "")]
+    with pytest.raises(OSError, match="boom"), systemd.updated(UNIT, before, now):
+        raise OSError("boom")
+    quota = ("CPUQuotaPerSecUSec", ("t", 100_000)), ("CPUQuotaPeriodUSec", ("t", 10_000))
+    none = ("CPUQuotaPerSecUSec", ("t", INFINITY)), ("CPUQuotaPeriodUSec", ("t", INFINITY))
+    assert [call[1] for call in served.calls] == [
+        ("p-x.scope", True, [("MemoryMax", ("t", 8192)), *quota]),
+        ("p-x.scope", True, [("MemoryMax", ("t", 4096)), *none]),
+    ]
 
 
 def test_a_systemd_that_does_not_answer_is_waited_for_no_longer_than_said(

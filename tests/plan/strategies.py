@@ -103,7 +103,7 @@ def cases(draw: st.DrawFn) -> Case:
 def honoured(draw: st.DrawFn) -> Case:
     """A configuration that the host can honour: drawn with all of OCI in it, and what must not be is taken out."""
     host = draw(hosts())
-    document = without_the_unsupported(draw(specs()), mounts=draw(st.integers(0, 3)) > 0)
+    document = within_its_namespaces(draw(specs()), mounts=draw(st.integers(0, 3)) > 0)
     if host.rootless and document.linux is not None:
         document = document.evolve(linux=document.linux.evolve(net_devices={}))
     document = for_ordinary_user(document, host) if not host.privileged else with_mapped_user(document)
@@ -130,12 +130,9 @@ def labelled_process(process: Process, host: Host) -> Process:
     return process.evolve(**changes)
 
 
-def without_the_unsupported(document: Spec, *, mounts: bool) -> Spec:
-    """Without what this version leaves to the next; with a mount namespace, or without all that needs one."""
+def within_its_namespaces(document: Spec, *, mounts: bool) -> Spec:
+    """With a mount namespace, or without all that needs one; and with sysctls of its own namespaces alone."""
     linux = document.linux or Linux()
-    if linux.resources is not None:
-        resources = linux.resources.evolve(memory=None, cpu=None, pids=None, unified={})
-        linux = linux.evolve(resources=resources)
     types = {namespace.type for namespace in linux.namespaces}
     owned = {key: value for key, value in linux.sysctl.items() if _owner(key) in types}
     linux = linux.evolve(sysctl=owned)

@@ -122,3 +122,19 @@ def test_ids_outside_the_allowance_are_refused(user: User) -> None:
     assert printed.startswith(
         "linux.uidMappings[1]: host IDs 500000-500009 are not user 64111's own: those are 3000000-"
     )
+
+
+def test_limits_without_a_cgroup_of_the_users_own_are_refused_and_no_limits_are_no_error(user: User) -> None:
+    printed = user.python(
+        "from ocirt.errors import UnsupportedError\n"
+        "from ocirt.spec.limits import Pids\n"
+        'spec = document("true")\n'
+        "limited = spec.evolve(linux=spec.linux.evolve(resources=Resources(pids=Pids(5))))\n"
+        "print(lived(spec)[0])\n"
+        "try:\n"
+        "    lived(limited)\n"
+        "except UnsupportedError as error:\n"
+        "    print(error.origin, error.needs.partition(':')[0])\n"
+    )
+    words = "rootless needs no limits + no cgrouppath when no permission is granted for cgroups"
+    assert printed == f"0\nlinux.resources.pids.limit {words}\n"

@@ -148,11 +148,16 @@ class Cgroup(NamedTuple):
         if left:
             raise SetupError(ORIGIN, "RemoveCgroup", "rmdir", errno.EBUSY, left[0])
 
-    def _path(self, version: int, controller: str = "") -> str | None:
+    def directory(self, version: int, controller: str = "") -> Directory | None:
+        """Where a controller's files are; of version 2, every controller's."""
         for directory in self.directories:
             if directory.version == version and (not controller or controller in directory.controllers):
-                return directory.path
+                return directory
         return None
+
+    def _path(self, version: int, controller: str = "") -> str | None:
+        directory = self.directory(version, controller)
+        return None if directory is None else directory.path
 
     def _members(self) -> set[int]:
         """Everybody who is in any hierarchy: a container that can write to a cgroup mount may move in one only."""
@@ -193,7 +198,7 @@ class Cgroup(NamedTuple):
     @contextlib.contextmanager
     def _freeze(self, *, thaw_always: bool) -> Iterator[None]:
         """Freeze, as well as that works (a process in uninterruptible sleep resists), and restore."""
-        file, freeze, thaw = self._freezer()
+        file, freeze, thaw = self.freezer()
         if file is None:
             yield
             return
@@ -209,7 +214,7 @@ class Cgroup(NamedTuple):
                 with contextlib.suppress(FileNotFoundError):
                     tree.write(file, thaw)
 
-    def _freezer(self) -> tuple[str | None, str, str]:
+    def freezer(self) -> tuple[str | None, str, str]:
         """The file that freezes, and the words for on and off."""
         if path := self._path(1, "freezer"):
             return f"{path}/freezer.state", "FROZEN", "THAWED"

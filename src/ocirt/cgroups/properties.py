@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ocirt.cgroups.gvariant import parse
 from ocirt.cgroups.gvariant_types import Value, VariantError
@@ -17,6 +17,7 @@ from ocirt.errors import Problem, SpecError
 
 if TYPE_CHECKING:
     from ocirt.cgroups.devices import DeviceWrite
+    from ocirt.cgroups.settings import Setting
 
 INFINITY: Final = 2**64 - 1
 """systemd's for no limit."""
@@ -36,17 +37,6 @@ class Property(NamedTuple):
     name: str
     signature: str
     value: Value
-
-
-class Setting(Protocol):
-    """What is written to one file of a cgroup."""
-
-    @property
-    def file(self) -> str: ...
-    @property
-    def values(self) -> Sequence[str]: ...
-    @property
-    def otherwise(self) -> Setting | None: ...
 
 
 LATE: Final = ("cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.idle")
@@ -89,6 +79,20 @@ def _lines(settings: Iterable[Setting]) -> Iterator[tuple[str, str]]:
     if cfs := late:
         quota = cfs.get("cpu.cfs_quota_us", "0")
         yield "cpu.max", f"{quota if quota.isdigit() and quota != '0' else 'max'} {cfs.get('cpu.cfs_period_us', '')}"
+
+
+def unset(limit: Property) -> Property:
+    """The property as it is of a unit without that limit."""
+    if limit.name == "OOMPolicy":
+        return limit._replace(value="continue")
+    if isinstance(limit.value, list):
+        return limit._replace(value=[(device, INFINITY) for device, _ in map(_pair, limit.value)])
+    return limit._replace(value=b"" if isinstance(limit.value, bytes) else INFINITY)
+
+
+def _pair(entry: Value) -> tuple[Value, Value]:
+    assert isinstance(entry, tuple)  # a(st)
+    return entry[0], entry[1]
 
 
 def _nothing(_: str) -> Iterator[Property]:

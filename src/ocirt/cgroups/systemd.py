@@ -20,13 +20,14 @@ from ocirt.cgroups import properties, tree, units
 from ocirt.cgroups.choice import Placement
 from ocirt.cgroups.files import ORIGIN, Directory
 from ocirt.cgroups.layout import Here, Hierarchy, directory
-from ocirt.cgroups.properties import Property, Setting
+from ocirt.cgroups.properties import Property
 from ocirt.cgroups.units import Place, Unit
 from ocirt.errors import SetupError, UnsupportedError
 
 if TYPE_CHECKING:
     from ocirt.cgroups.dbus import Systemd
     from ocirt.cgroups.devices import DeviceWrite
+    from ocirt.cgroups.settings import Setting
     from ocirt.cgroups.units import Bus
 
 CARED_FOR: Final = frozenset("name=systemd cpu cpuacct blkio memory devices pids".split())
@@ -51,15 +52,8 @@ class Wanted:
     placement: Placement
     description: str
     properties: tuple[Property, ...]
-    """Of limits and annotations."""
+    """Of devices and annotations."""
     version_1: bool
-    exists: bool
-    """It is a slice that was there before us, and so stays."""
-
-    @property
-    def record(self) -> Unit | None:
-        """What is ours to stop."""
-        return None if self.exists else self.unit
 
 
 def choose(
@@ -68,7 +62,6 @@ def choose(
     container_id: str,
     *,
     annotations: Mapping[str, str],
-    settings: Iterable[Setting] = (),
     writes: Sequence[DeviceWrite] = (),
     rootless: bool = False,
 ) -> Wanted:
@@ -85,18 +78,14 @@ def choose(
     directories = tuple(_directories(here, manager.control_group, place.path))
     exists = place.is_slice and any(os.path.isdir(directory.path) for directory in directories)
     version_1 = here.layout.mode != "v2"
-    limits = (
-        *properties.of_settings(settings, manager.version),
-        *(properties.of_devices(writes, _device_groups()) if version_1 else ()),
-    )
+    devices = properties.of_devices(writes, _device_groups()) if version_1 else ()
     return Wanted(
-        Unit(place.name, bus),
+        Unit(place.name, bus, ours=not exists),
         place,
         Placement(directories, bool(cgroups_path)),
         f"ocirt container {container_id}",
-        (*limits, *extra),
+        (*devices, *extra),
         version_1,
-        exists,
     )
 
 
@@ -141,13 +130,14 @@ def _device_groups() -> dict[tuple[str, int], str]:
     return properties.device_groups(tree.read("/proc/devices"))
 
 
-def start(wanted: Wanted, pid: int) -> None:
-    """Make the unit; systemd has moved ``pid`` to a scope when this returns.
+def start(wanted: Wanted, pid: int, settings: Iterable[Setting] = ()) -> None:
+    """Make the unit with these limits; systemd has moved ``pid`` to a scope when this returns.
 
     :raises SetupError: it could not be made, and nothing is left.
     """
-    if wanted.exists:
-        change(wanted.unit, wanted.properties)
+    limits = properties.of_settings(settings, ask(wanted.unit.bus).version)
+    if not wanted.unit.ours:
+        change(wanted.unit, (*limits, *wanted.properties))
         return
     from ocirt.cgroups.dbus import UNIT_EXISTS, Refused, Systemd
 
@@ -156,7 +146,7 @@ def start(wanted: Wanted, pid: int) -> None:
         systemd.follow_jobs()
         undo.callback(_stop_quietly, unit)
         try:
-            result = _started(systemd, unit.name, tuple(_properties(wanted, pid)))
+            result = _started(systemd, unit.name, tuple(_properties(wanted, pid, limits)))
         except Refused as error:
             if error.name == UNIT_EXISTS:  # it is somebody else's
                 undo.pop_all()
@@ -186,7 +176,7 @@ def _started(systemd: Systemd, name: str, made: Sequence[Property]) -> str:
     return systemd.start(name, made)
 
 
-def _properties(wanted: Wanted, pid: int) -> Iterator[Property]:
+def _properties(wanted: Wanted, pid: int, limits: Sequence[Property]) -> Iterator[Property]:
     """The limits after what makes room for them, and annotations last: of the same property, the last one counts."""
     yield Property("Description", "s", wanted.description)
     if wanted.place.is_slice:
@@ -198,14 +188,17 @@ def _properties(wanted: Wanted, pid: int) -> Iterator[Property]:
     for name in ("Memory", "CPU", "BlockIO" if wanted.version_1 else "IO", "Tasks"):
         yield Property(f"{name}Accounting", "b", True)
     yield Property("DefaultDependencies", "b", False)
+    yield from limits
     yield from wanted.properties
 
 
 def stop(unit: Unit) -> None:
-    """Make the unit absent: at once or after a crash, from any process.
+    """Make the unit absent: at once or after a crash, from any process; one that is not ours stays.
 
     :raises SetupError: it is still there.
     """
+    if not unit.ours:
+        return
     from ocirt.cgroups.dbus import NO_SUCH_UNIT, Refused, Systemd
 
     with Systemd(unit.bus) as systemd:
@@ -241,12 +234,22 @@ def change(unit: Unit, changed: Sequence[Property]) -> None:
             raise _failed(unit, "SetUnitProperties", str(error)) from error
 
 
-def update(unit: Unit, settings: Iterable[Setting]) -> None:
-    """Tell systemd of limits that are about to be written to a running container's files.
+@contextlib.contextmanager
+def updated(unit: Unit, before: Iterable[Setting], now: Iterable[Setting]) -> Iterator[None]:
+    """Tell systemd of limits that are about to be written to the container's files; after an error, of those before.
 
     :raises SetupError: systemd refuses, and nothing has changed.
     """
-    change(unit, properties.of_settings(settings, ask(unit.bus).version))
+    version = ask(unit.bus).version
+    changed = properties.of_settings(now, version)
+    change(unit, changed)
+    try:
+        yield
+    except BaseException:
+        known = {made.name: made for made in properties.of_settings(before, version)}
+        with contextlib.suppress(SetupError):  # there is a better error to tell
+            change(unit, [known.get(made.name, properties.unset(made)) for made in changed])
+        raise
 
 
 def _failed(unit: Unit, call: str, reason: str) -> SetupError:

@@ -1,7 +1,7 @@
 """The few operations on cgroup directories that everything else is made of.
 
-Rules of this file: no symbolic link is followed, file names come from the code and never from a configuration, and
-what a container may have made below its cgroup is walked by file descriptors, so that no depth of it is too deep.
+Rules of this file: no symbolic link is followed, file names come from the code (those of ``unified`` have no slash),
+and what a container may have made below its cgroup is walked by file descriptors, so that no depth of it is too deep.
 """
 
 from __future__ import annotations

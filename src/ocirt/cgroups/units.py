@@ -35,6 +35,8 @@ class Unit(NamedTuple):
 
     name: str
     bus: Bus
+    ours: bool = True
+    """It goes with the container; not so a slice that was there before."""
 
 
 class Place(NamedTuple):

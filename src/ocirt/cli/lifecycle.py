@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from ocirt.cli.handover import Console, refuse_preserved_descriptors, write_pid_file
 from ocirt.cli.parse import UsageError
-from ocirt.errors import NotFoundError, OCIError, UnsupportedError
+from ocirt.errors import NotFoundError, OCIError, StateError, UnsupportedError
 
 if TYPE_CHECKING:
     from ocirt.cli import Call
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ocirt.preparation import CgroupManager
     from ocirt.process import Process
 
+NOT_RUNNING: Final = "container not running"
 REAL_TIME: Final = re.compile(r"(RTMIN|RTMAX)([+-]\d+)?")
 
 
@@ -63,7 +64,12 @@ def _beginning(call: Call, container: Container, process: Process) -> Callable[[
 def kill(call: Call) -> int:
     container = _load(call)
     name = call.options.arguments[1] if len(call.options.arguments) > 1 else "TERM"
-    container.kill(signal_number(name), all=call.options.on("all"))
+    everybody = call.options.on("all")
+    try:
+        container.kill(signal_number(name), all=everybody)
+    except StateError as error:
+        if not everybody or error.reason != NOT_RUNNING:  # engines make sure that nobody is left, and none is
+            raise
     return 0
 
 
@@ -114,6 +120,7 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
             root=call.root,
             cgroup_manager=manager,
             new_keyring=not options.on("no-new-keyring"),
+            strict_resources=not call.settings.on("ignore-v1-limits"),
         )
         undo.callback(_delete, container)
         process = container.process

@@ -22,6 +22,9 @@ GLOBALS: Final = (
         default="cgroupfs",
     ),
     Flag("systemd-cgroup", "let systemd make cgroups, as --cgroup-manager=systemd", kind=Kind.SWITCH),
+    Flag(
+        "ignore-v1-limits", "leave out limits that cgroup version 2 does not know, instead of failing", kind=Kind.SWITCH
+    ),
     Flag("rootless", "true, false or auto; ocirt asks the kernel what the caller may do", default="auto"),
     HELP,
     Flag("version", "print the version", "v", Kind.SWITCH),
@@ -65,6 +68,27 @@ CREATION: Final = (
     Flag("no-pivot", "do not use pivot_root(2) (not supported)", kind=Kind.SWITCH),
     Flag("no-new-keyring", "leave the container the caller's session keyring", kind=Kind.SWITCH),
     PRESERVE,
+)
+LIMITS: Final = (
+    Flag("resources", "read them from this JSON file, as linux.resources has them; - for standard input", "r"),
+    Flag("blkio-weight", "weight of block devices, 10 to 1000"),
+    Flag("cpu-period", "period of the CPU quota, in microseconds"),
+    Flag("cpu-quota", "CPU time in each period, in microseconds"),
+    Flag("cpu-burst", "unused CPU time that may be kept for later periods, in microseconds"),
+    Flag("cpu-share", "CPU shares, relative to others"),
+    Flag("cpu-rt-period", "period of the real-time budget, in microseconds (cgroup version 1)"),
+    Flag("cpu-rt-runtime", "real-time budget in each period, in microseconds (cgroup version 1)"),
+    Flag("cpuset-cpus", "CPUs to use, 0-3,7 for example"),
+    Flag("cpuset-mems", "memory nodes to use"),
+    Flag("cpu-idle", "1 to run only when nobody else wants to, or 0"),
+    Flag("memory", "limit of memory: bytes, 512M, or -1"),
+    Flag("memory-reservation", "memory that is left to it when others need some"),
+    Flag("memory-swap", "limit of memory and swap together"),
+    Flag("kernel-memory", "limit of kernel memory (cgroup version 1, old kernels)"),
+    Flag("kernel-memory-tcp", "limit of TCP's buffers (cgroup version 1)"),
+    Flag("pids-limit", "how many tasks, or -1"),
+    Flag("l3-cache-schema", "Intel RDT: parts of the L3 cache"),
+    Flag("mem-bw-schema", "Intel RDT: memory bandwidth"),
 )
 SUBREAPER: Final = Flag("no-subreaper", "do not adopt orphans (ocirt adopts none)", kind=Kind.SWITCH)
 
@@ -137,8 +161,10 @@ COMMANDS: Final = (
         0,
         0,
     ),
+    Command("pause", "stop all processes of a container", "<container-id>", "control.pause", (), 1, 1),
     Command("plan", "print what create would do for a bundle", "<bundle>", "query.plan", (), 1, 1),
     Command("ps", "show a container's processes", "<container-id> [ps options]", "query.ps", (FORMAT,), 1, stops=True),
+    Command("resume", "let a paused container go on", "<container-id>", "control.resume", (), 1, 1),
     Command(
         "run",
         "create and start a container; wait for its end and delete it, unless detached",
@@ -160,4 +186,5 @@ COMMANDS: Final = (
     ),
     Command("start", "run the program of a created container", "<container-id>", "lifecycle.start", (), 1, 1),
     Command("state", "show a container's state as JSON", "<container-id>", "query.state", (), 1, 1),
+    Command("update", "change a container's limits", "<container-id>", "control.update", LIMITS, 1, 1),
 )

@@ -31,6 +31,8 @@ def of(error: OCIError | OSError) -> str:
             return STARTING + _missing(error)
         case SetupError(operation="Exec"):
             return f"exec {error.detail}: {reason(error.errno)}"
+        case SetupError(operation="LimitResources" | "EnableControllers" | "FreezeCgroup" | "ThawCgroup"):
+            return f"unable to apply cgroup configuration: {_setup(error)}"
         case SetupError():
             return f"{STARTING}{IN_INIT}{_setup(error)}"
         case OSError():

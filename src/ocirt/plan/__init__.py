@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from ocirt.plan import credentials, devices, hooks, labels, namespaces, process, rootfs, unsupported
+from ocirt.plan import credentials, devices, hooks, labels, namespaces, process, rootfs
 from ocirt.plan.context import Context, Descriptor, InitPidfd, RootDirectory, Site
 from ocirt.plan.ops import CLONE_NEW, NO_FD, BecomeRoot, Clone, JoinProcess, Op
 from ocirt.plan.tree_ops import ChangeRoot
@@ -52,7 +52,6 @@ def plan_create(document: Spec, host: Host, site: Site) -> Plan:
 
     :raises UnsupportedError: a property that this host or this version of ocirt cannot honour.
     """
-    unsupported.check(document)
     context = Context.of(document, host, site)
     namespaces.check(context)
     rootfs.check(context)
