@@ -136,6 +136,10 @@ class Creation:
             self._start_unit(self.prepared.unit, launched)
         self.record.cgroup.make(but=pid)
         self.undo.callback(self.record.cgroup.remove, kill=True)
+        if self.prepared.owner is not None:
+            from ocirt.cgroups import delegation
+
+            delegation.hand_over(self.record.cgroup, self.prepared.owner)
 
     def _start_unit(self, unit: Wanted, launched: Launch) -> None:
         """Unless init has failed already: why, it tells in a moment."""

@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 
 from ocirt import launch
 from ocirt.bundle import Bundle
-from ocirt.cgroups import choice, devices, files, layout, limits, mounts
+from ocirt.cgroups import choice, delegation, devices, files, layout, limits, mounts
 from ocirt.cgroups.conversion import asks, settings_for
 from ocirt.cgroups.devices import DeviceWrite
 from ocirt.cgroups.settings import Controllers
@@ -20,7 +20,7 @@ from ocirt.errors import UnsupportedError
 from ocirt.host import Host
 from ocirt.plan import ID_MARK, Site, plan_create
 from ocirt.seccomp import program_of
-from ocirt.spec import Linux, Resources
+from ocirt.spec import Linux, Resources, Spec
 from ocirt.state import SCRATCH, StateStore
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Prepared:
     limits: tuple[Setting, ...] = ()
     unit: Wanted | None = None
     """Who makes the cgroup is systemd."""
+    owner: int | None = None
+    """Whose the container's cgroup of version 2 becomes."""
 
     @property
     def born_in_cgroup(self) -> bool:
@@ -147,7 +149,25 @@ def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Pre
         filter=program_of(document),
     )
     plan = plan_create(document, host, site)
-    return Prepared(host, here, site.rootfs, launch.Prepared.of(plan), placement, writes, settings, unit)
+    return Prepared(
+        host,
+        here,
+        site.rootfs,
+        launch.Prepared.of(plan),
+        placement,
+        writes,
+        settings,
+        unit,
+        _owner(document, here, host),
+    )
+
+
+def _owner(document: Spec, here: Here | None, host: Host) -> int | None:
+    """Nobody new, most often; where there is version 1 it would not be safe, and an ordinary user can give nothing."""
+    if here is None or here.layout.mode != "v2" or not host.privileged:
+        return None
+    uid = delegation.owner(document)
+    return uid if uid != host.euid else None
 
 
 def _limits(
@@ -191,4 +211,4 @@ def _survey(placement: choice.Placement, rootless: bool, container_id: str) -> f
         )
         for directory in placement.directories
     )
-    return files.survey(choice.Placement(directories, placement.explicit), rootless=rootless)
+    return files.survey(evolve(placement, directories=directories), rootless=rootless)

@@ -13,15 +13,18 @@ from subprocess import PIPE, STDOUT
 import pytest
 
 from ocirt import Container, Spec, containers
-from ocirt.cgroups import systemd
+from ocirt.cgroups import layout, systemd
 from ocirt.cgroups.units import Unit, has_systemd
 from ocirt.errors import SetupError, SpecError
 from ocirt.spec import Linux
 from ocirt.spec.config import Hook, Hooks
+from ocirt.spec.limits import CPU, HugepageLimit, Memory, Pids
+from ocirt.spec.linux import Resources
+from ocirt.streams import Stream
 from tests.support import Lab, document, eventually, linux, namespaces, said, shell
 
 pytestmark = [
-    pytest.mark.vm,
+    pytest.mark.vm("systemd"),
     pytest.mark.root,
     pytest.mark.skipif(not has_systemd(), reason="systemd is not the init of this machine"),
 ]
@@ -29,16 +32,21 @@ pytestmark = [
 
 def without_devices(spec: Spec) -> Spec:
     """A device list is another test's concern."""
-    return spec.evolve(linux=(spec.linux or Linux()).evolve(resources=None))
+    described = spec.linux or Linux()
+    resources = (described.resources or Resources()).evolve(devices=())
+    return spec.evolve(linux=described.evolve(resources=resources))
 
 
-def create(lab: Lab, spec: Spec, *, id: str | None = None) -> Container:
+needs_v2 = pytest.mark.skipif(layout.probe().mode != "v2", reason="needs cgroup version 2 alone")
+
+
+def create(lab: Lab, spec: Spec, *, id: str | None = None, stdout: Stream = subprocess.DEVNULL) -> Container:
     return Container.create(
         id or lab.new_id(),
         lab.bundle(without_devices(spec)),
         root=lab.root,
         stdin=subprocess.DEVNULL,
-        stdout=PIPE,
+        stdout=stdout,
         stderr=STDOUT,
         cgroup_manager="systemd",
     )
@@ -114,7 +122,7 @@ def test_a_name_that_ends_so_is_a_slice_of_its_own(lab: Lab) -> None:
 
 def test_the_program_sees_its_own_cgroup_alone(lab: Lab) -> None:
     types = ("pid", "mount", "ipc", "uts", "network", "cgroup")
-    container = create(lab, shell("cat /proc/self/cgroup", linux=linux(namespaces=namespaces(*types))))
+    container = create(lab, shell("cat /proc/self/cgroup", linux=linux(namespaces=namespaces(*types))), stdout=PIPE)
     container.start()
     assert {line.split(":", 2)[2] for line in said(container).splitlines()} == {"/"}
 
@@ -325,3 +333,86 @@ def test_no_unit_is_left_after_delete_wherever_the_creator_was_killed(lab: Lab) 
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 20  # points
     assert lab.remains() == []
+
+
+MIB = 2**20
+
+LIMITS: list[tuple[Resources, str, str, str, str]] = [
+    (Resources(memory=Memory(limit=64 * MIB)), "MemoryMax", str(64 * MIB), "memory.max", str(64 * MIB)),
+    (Resources(memory=Memory(reservation=32 * MIB)), "MemoryLow", str(32 * MIB), "memory.low", str(32 * MIB)),
+    (
+        Resources(memory=Memory(limit=64 * MIB, swap=80 * MIB)),
+        *("MemorySwapMax", str(16 * MIB), "memory.swap.max", str(16 * MIB)),
+    ),
+    (Resources(cpu=CPU(shares=2048)), "CPUWeight", "174", "cpu.weight", "174"),
+    (Resources(cpu=CPU(quota=15_000, period=20_000)), "CPUQuotaPerSecUSec", "750ms", "cpu.max", "15000 20000"),
+    (Resources(cpu=CPU(quota=15_000, period=20_000)), "CPUQuotaPeriodUSec", "20ms", "cpu.max", "15000 20000"),
+    (Resources(cpu=CPU(idle=1)), "CPUWeight", "idle", "cpu.idle", "1"),
+    (Resources(cpu=CPU(cpus="0")), "AllowedCPUs", "0", "cpuset.cpus", "0"),
+    (Resources(cpu=CPU(mems="0")), "AllowedMemoryNodes", "0", "cpuset.mems", "0"),
+    (Resources(pids=Pids(20)), "TasksMax", "20", "pids.max", "20"),
+    (Resources(unified={"memory.high": str(48 * MIB)}), "MemoryHigh", str(48 * MIB), "memory.high", str(48 * MIB)),
+    (Resources(unified={"memory.min": str(MIB)}), "MemoryMin", str(MIB), "memory.min", str(MIB)),
+    (Resources(unified={"io.weight": "default 42"}), "IOWeight", "42", "io.weight", "default 42"),
+]
+
+
+def file(container: Container, name: str) -> str:
+    (directory,) = own_cgroup(container.pid)
+    return Path(f"/sys/fs/cgroup{directory}/{name}").read_text().strip()
+
+
+@needs_v2
+@pytest.mark.parametrize(("resources", "name", "told", "path", "written"), LIMITS)
+def test_a_limit_is_told_to_systemd_and_is_in_its_file(
+    lab: Lab, resources: Resources, name: str, told: str, path: str, written: str
+) -> None:
+    container = create(lab, document("sleep", "600", linux=linux(resources=resources)))
+    unit = f"ocirt-{container.id}.scope"
+    assert show(unit, name) == {name: told}
+    assert file(container, path) == written
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    assert file(container, path) == written
+
+
+@needs_v2
+def test_what_systemd_has_no_word_for_is_in_its_file(lab: Lab) -> None:
+    resources = Resources(hugepage_limits=(HugepageLimit("2MB", 4 * MIB),), cpu=CPU(burst=1000, quota=2000))
+    container = create(lab, document("sleep", "600", linux=linux(resources=resources)))
+    assert file(container, "hugetlb.2MB.max") == str(4 * MIB)
+    assert file(container, "cpu.max.burst") == "1000"
+
+
+@needs_v2
+def test_an_update_is_told_and_written(lab: Lab) -> None:
+    resources = Resources(memory=Memory(limit=64 * MIB), pids=Pids(20))
+    container = create(lab, document("sleep", "600", linux=linux(resources=resources)))
+    container.start()
+    container.update(Resources(memory=Memory(limit=96 * MIB), cpu=CPU(quota=5000)))
+    unit = f"ocirt-{container.id}.scope"
+    assert show(unit, "MemoryMax", "CPUQuotaPerSecUSec", "TasksMax") == {
+        "MemoryMax": str(96 * MIB),
+        "CPUQuotaPerSecUSec": "50ms",
+        "TasksMax": "20",
+    }
+    assert (file(container, "memory.max"), file(container, "cpu.max")) == (str(96 * MIB), "5000 100000")
+    assert file(container, "pids.max") == "20"
+
+
+@needs_v2
+def test_an_update_that_cannot_be_had_leaves_both_as_they_were(lab: Lab) -> None:
+    container = create(lab, document("sleep", "600", linux=linux(resources=Resources(memory=Memory(limit=64 * MIB)))))
+    container.start()
+    with pytest.raises(SetupError):
+        container.update(Resources(memory=Memory(limit=96 * MIB), unified={"cpu.max": "nonsense"}))
+    assert show(f"ocirt-{container.id}.scope", "MemoryMax") == {"MemoryMax": str(64 * MIB)}
+    assert file(container, "memory.max") == str(64 * MIB)
+
+
+def test_it_is_paused_and_resumed_by_us(lab: Lab) -> None:
+    container = create(lab, document("sleep", "600"))
+    container.start()
+    container.pause()
+    assert container.status == "paused"
+    container.resume()
+    assert container.status == "running"

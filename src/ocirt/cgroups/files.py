@@ -234,13 +234,14 @@ def survey(placement: Placement, *, rootless: bool = False) -> Cgroup:
     An ordinary user who asked for no particular place does without a cgroup where there is no permission.
     """
     directories = []
-    for directory in placement.directories:
-        if rootless and not _permitted(directory):
+    for wanted in placement.directories:
+        directory = _permitted_place(wanted, placement) if rootless else wanted
+        if directory is None:
             if placement.explicit:
                 raise UnsupportedError(
                     ORIGIN,
-                    f"no permission to make {directory.path}; leave the path out to run without a cgroup of its own, "
-                    "or have a cgroup delegated to this user",
+                    f"no permission to make {wanted.path}; leave the path out to run without a cgroup of its own, "
+                    "or have a cgroup delegated to this user: systemd-run --user --scope -p Delegate=yes COMMAND",
                 )
             continue
         if os.access(directory.path, os.F_OK):
@@ -250,12 +251,21 @@ def survey(placement: Placement, *, rootless: bool = False) -> Cgroup:
     return Cgroup(tuple(directories))
 
 
-def _permitted(directory: Directory) -> bool:
-    """Whether the caller may make the directory and, by the rules of version 2, move a process to it."""
+def _permitted_place(wanted: Directory, placement: Placement) -> Directory | None:
+    below = (placement.below,) if placement.below is not None and wanted.version == 2 else ()
+    return next((directory for directory in (wanted, *below) if _permitted(directory, placement.own)), None)
+
+
+def _permitted(directory: Directory, own: str) -> bool:
+    """Whether the caller may make the directory and, by the rules of version 2, move a process to it from its own."""
     path = directory.path
     while not os.access(path, os.F_OK, effective_ids=True):
         path = posixpath.dirname(path)
-    files = (path, f"{path}/cgroup.procs") if directory.version == 2 or path == directory.path else (path,)
+    files = [path]
+    if directory.version == 2 or path == directory.path:
+        files.append(f"{path}/cgroup.procs")
+    if directory.version == 2 and own:
+        files.append(f"{posixpath.commonpath((own, directory.path))}/cgroup.procs")
     return all(os.access(file, os.W_OK, effective_ids=True) for file in files)
 
 
