@@ -150,8 +150,12 @@ def test_checkpoints_are_denied_by_the_name_that_docker_knows(told: Document) ->
     assert part(told, "annotations")["org.opencontainers.runc.checkpoint.enabled"] == "false"
 
 
-def test_no_annotation_can_change_what_the_host_does(told: Document) -> None:
-    assert told["potentiallyUnsafeConfigAnnotations"] == []
+def test_annotations_that_reach_the_host_are_those_that_systemd_hears_of(told: Document) -> None:
+    assert told["potentiallyUnsafeConfigAnnotations"] == ["org.systemd.property."]
+
+
+def test_systemd_makes_cgroups_where_it_runs(linux: Document) -> None:
+    assert part(linux, "cgroup")["systemd"] is Path("/run/systemd/system").is_dir()
 
 
 def test_what_an_older_kernel_does_not_know_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

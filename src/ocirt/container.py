@@ -118,7 +118,8 @@ class Container:
         :param bundle: one, or its path.
         :param stdin, stdout, stderr: as for ``subprocess.Popen``; ``None`` is the caller's own.
         :param root: where the state is kept, for all of this user's processes.
-        :param cgroup_manager: ``disabled`` leaves the container in the caller's cgroups.
+        :param cgroup_manager: who makes cgroups: ``systemd`` a unit for each container (an ordinary user's own systemd
+            for theirs); ``disabled`` leaves the container in the caller's.
         :param die_with_parent: kill the container when this process ends, however it ends.
         :param new_keyring: a session keyring of its own (keyrings(7)), or else the caller's.
         :param strict_resources: limits that only version 1 of cgroups knows are an error on version 2, or left out.
@@ -396,6 +397,10 @@ class Container:
                 raise StateError(self.id, Status.RUNNING, "delete", "container init still running")
             self._endings.settle(self.process.returncode if self.process is not None else None, record)
             record.cgroup.remove(kill=True)
+            if record.unit is not None:
+                from ocirt.cgroups import systemd
+
+                systemd.stop(record.unit)
             if record.rdt_made:
                 from ocirt import rdt
 

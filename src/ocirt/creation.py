@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import resource
+import select
 import socket
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -43,6 +44,7 @@ from ocirt.wire import COMMITTED, ListenerOpened, NetlinkOpened, SyncRequested, 
 if TYPE_CHECKING:
     from ocirt import rdt
     from ocirt.cgroups.settings import Setting
+    from ocirt.cgroups.systemd import Wanted
 
 NS_GET_NSTYPE = 0xB703
 """ioctl_ns(2)"""
@@ -112,6 +114,7 @@ class Creation:
             rdt_groups=self.rdt_group.joined if self.rdt_group else (),
             rdt_made=self.rdt_group.made if self.rdt_group else (),
             keyring=request.new_keyring,
+            unit=self.prepared.unit.unit if self.prepared.unit else None,
         )
         self.directory.intend(self.record, request.bundle._config)  # as with its preparation
         if request.throw_away_layer:
@@ -128,11 +131,32 @@ class Creation:
             with contextlib.suppress(HookError):  # a warning at most, and there is a better error to tell
                 hooks.run(hook, f"hooks.poststop[{index}]", describe(self.record, Status.STOPPED))
 
-    def _make_cgroup(self) -> None:
-        found = self.record.cgroup.make()
+    def _make_cgroup(self, launched: Launch | None = None) -> None:
+        pid = 0
+        if launched is not None and self.prepared.unit is not None:
+            pid = launched.pid
+            self._start_unit(self.prepared.unit, launched)
+        found = self.record.cgroup.make(but=pid)
         self.undo.callback(self.record.cgroup.remove, kill=True)
-        if found:
+        if found and not pid:
             self.record = self.record._replace(used_before=verdict.used(self.record.cgroup))
+        if self.prepared.owner is not None:
+            from ocirt.cgroups import delegation
+
+            delegation.hand_over(self.record.cgroup, self.prepared.owner)
+
+    def _start_unit(self, unit: Wanted, launched: Launch) -> None:
+        """Unless init has failed already: why, it tells in a moment."""
+        from ocirt.cgroups import systemd
+
+        try:
+            systemd.start(unit, launched.pid, self.prepared.early_limits)
+        except SetupError:
+            if not _has_ended(launched.pidfd):
+                raise
+        else:
+            if self.record.unit is not None:
+                self.undo.callback(systemd.stop, self.record.unit)
 
     def _allow_devices(self) -> None:
         self.record.cgroup.allow_devices(self.prepared.device_writes)
@@ -153,7 +177,7 @@ class Creation:
             rdt.join(self.rdt_group.joined, launched.pid)
         launched.done(Purpose.RECORD)
         if cgroup is not None:
-            self._make_cgroup()
+            self._make_cgroup(launched)
             launched.done(Purpose.CGROUPS)
             self._allow_devices()
             self._limit()
@@ -170,8 +194,17 @@ class Creation:
         """Once init is alone, and before there is a hook; those who made it count until they are reaped."""
         if self.prepared.late_limits and not self.tasks_limited:
             launched.settle()
-            self._apply(self.prepared.late_limits)
+            with self._told(self.prepared.late_limits):
+                self._apply(self.prepared.late_limits)
             self.tasks_limited = True
+
+    def _told(self, settings: Sequence[Setting]) -> contextlib.AbstractContextManager[None]:
+        """What systemd hears of only now."""
+        if self.record.unit is None:
+            return contextlib.nullcontext()
+        from ocirt.cgroups import systemd
+
+        return systemd.updated(self.record.unit, (), settings)
 
     def _apply(self, settings: Sequence[Setting]) -> None:
         here = self.prepared.here
@@ -304,6 +337,12 @@ def _rdt_group(request: Request) -> rdt.Group | None:
     from ocirt import rdt
 
     return rdt.survey(linux.intel_rdt, request.container_id)
+
+
+def _has_ended(pidfd: int) -> bool:
+    waiter = select.poll()
+    waiter.register(pidfd, select.POLLIN)
+    return bool(waiter.poll(0))
 
 
 def open_descriptors(

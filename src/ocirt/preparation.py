@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 
 from ocirt import launch
 from ocirt.bundle import Bundle
-from ocirt.cgroups import choice, devices, files, layout, limits, mounts
+from ocirt.cgroups import choice, delegation, devices, files, layout, limits, mounts
 from ocirt.cgroups.conversion import asks, settings_for
 from ocirt.cgroups.devices import DeviceWrite
 from ocirt.cgroups.settings import Controllers
@@ -20,7 +20,7 @@ from ocirt.errors import UnsupportedError
 from ocirt.host import Host
 from ocirt.plan import ID_MARK, Site, plan_create
 from ocirt.seccomp import program_of
-from ocirt.spec import Linux, Resources
+from ocirt.spec import Linux, Resources, Spec
 from ocirt.state import SCRATCH, StateStore
 
 if TYPE_CHECKING:
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from ocirt.cgroups.bpf import Program
     from ocirt.cgroups.layout import Here
     from ocirt.cgroups.settings import Setting
+    from ocirt.cgroups.systemd import Wanted
 
 KEPT: Final = 64
 """So many plans a bundle keeps at most."""
 
-CgroupManager = Literal["cgroupfs", "disabled"]
+CgroupManager = Literal["cgroupfs", "systemd", "disabled"]
 
 
 @frozen
@@ -68,11 +69,20 @@ class Prepared:
     device_program: Program | None
     """In version 2, where a device list is a program."""
     limits: tuple[Setting, ...] = ()
+    unit: Wanted | None = None
+    """Who makes the cgroup is systemd."""
+    owner: int | None = None
+    """Whose the container's cgroup of version 2 becomes."""
 
     @property
     def born_in_cgroup(self) -> bool:
-        """CLONE_INTO_CGROUP (clone(2)): where version 2 is alone, init is born in its cgroup; elsewhere it is moved."""
-        return self.here is not None and self.placement is not None and self.here.layout.mode == "v2"
+        """CLONE_INTO_CGROUP (clone(2)): where version 2 is alone, init is born in its cgroup; elsewhere it is moved.
+
+        systemd makes a scope around a process alone.
+        """
+        if self.here is None or self.placement is None or self.unit is not None:
+            return False
+        return self.here.layout.mode == "v2"
 
     @property
     def early_limits(self) -> tuple[Setting, ...]:
@@ -89,7 +99,7 @@ class Prepared:
         """
         if self.placement is None:
             return files.Cgroup()
-        return _survey(self.placement, self.host, container_id)
+        return _survey(self.placement, self.host.rootless and self.unit is None, container_id)
 
 
 def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
@@ -100,8 +110,10 @@ def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
         mount.type in ("cgroup", "cgroup2") for mount in bundle.spec.mounts
     )
     here = layout.here() if needs_cgroups else None
-    # Hooks are told the id in JSON, and what an ordinary user may do with cgroups differs from id to id.
+    # Hooks are told the id in JSON, and what an ordinary user may do with cgroups differs from id to id; a unit is
+    # described by it.
     reusable = bundle.spec.hooks is None and (not host.rootless or not needs_cgroups)
+    reusable = reusable and request.cgroup_manager != "systemd"
     container_id = ID_MARK if reusable else request.container_id
     scratch = f"{store.root}/{container_id}/{SCRATCH}" if request.throw_away_layer else None
     wishes = (request.cgroup_manager, request.shown, request.new_keyring, request.strict_resources)
@@ -132,6 +144,7 @@ def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Pre
     document = request.bundle.spec
     linux = document.linux or Linux()
     placement: choice.Placement | None = None
+    unit: Wanted | None = None
     writes: tuple[DeviceWrite, ...] = ()
     settings: tuple[Setting, ...] = ()
     program: Program | None = None
@@ -148,22 +161,42 @@ def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Pre
             from ocirt.cgroups import bpf
 
             program = bpf.assemble(devices.device_list(rules))
-        placement = choice.choose(here, linux.cgroups_path, site.container_id)
+        unit = _unit(request, host, here, writes)
+        placement = unit.placement if unit else choice.choose(here, linux.cgroups_path, site.container_id)
         cgroup = (
             files.Cgroup(placement.directories)
             if site.container_id == ID_MARK
-            else files.survey(placement, rootless=host.rootless)
+            else files.survey(placement, rootless=host.rootless and unit is None)
         )
         settings = _limits(request, linux.resources, here, host, cgroup)
     site = evolve(
         site,
-        joins_cgroups=bool(cgroup.directories) and here is not None and here.layout.mode != "v2",
+        joins_cgroups=bool(cgroup.directories) and here is not None and (here.layout.mode != "v2" or unit is not None),
         cgroup_mounts=mounts.mount_entries(here, cgroup) if here is not None else (),
         own_cgroup=bool(cgroup.directories),
         filter=program_of(document),
     )
     plan = plan_create(document, host, site)
-    return Prepared(host, here, site.rootfs, launch.Prepared.of(plan), placement, writes, program, settings)
+    return Prepared(
+        host,
+        here,
+        site.rootfs,
+        launch.Prepared.of(plan),
+        placement,
+        writes,
+        program,
+        settings,
+        unit,
+        _owner(document, here, host),
+    )
+
+
+def _owner(document: Spec, here: Here | None, host: Host) -> int | None:
+    """Nobody new, most often; where there is version 1 it would not be safe, and an ordinary user can give nothing."""
+    if here is None or here.layout.mode != "v2" or not host.privileged:
+        return None
+    uid = delegation.owner(document)
+    return uid if uid != host.euid else None
 
 
 def _limits(
@@ -186,7 +219,20 @@ def _refuse_limits(resources: Resources | None) -> None:
         raise UnsupportedError(error.origin, words) from None
 
 
-def _survey(placement: choice.Placement, host: Host, container_id: str) -> files.Cgroup:
+def _unit(request: Request, host: Host, here: Here, writes: tuple[DeviceWrite, ...]) -> Wanted | None:
+    if request.cgroup_manager != "systemd":
+        return None
+    from ocirt.cgroups import systemd
+
+    document = request.bundle.spec
+    path = document.linux.cgroups_path if document.linux else None
+    annotations = document.annotations
+    return systemd.choose(
+        here, path, request.container_id, annotations=annotations, writes=writes, rootless=host.rootless
+    )
+
+
+def _survey(placement: choice.Placement, rootless: bool, container_id: str) -> files.Cgroup:
     directories = tuple(
         directory._replace(
             path=directory.path.replace(ID_MARK, container_id),
@@ -194,4 +240,4 @@ def _survey(placement: choice.Placement, host: Host, container_id: str) -> files
         )
         for directory in placement.directories
     )
-    return files.survey(choice.Placement(directories, placement.explicit), rootless=host.rootless)
+    return files.survey(evolve(placement, directories=directories), rootless=rootless)

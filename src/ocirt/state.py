@@ -25,10 +25,13 @@ import stat
 import time
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from ocirt.cgroups.files import Cgroup
 from ocirt.errors import ExistsError, NotFoundError, StateError
+
+if TYPE_CHECKING:
+    from ocirt.cgroups.units import Unit
 
 INTENT: Final = "intent.json"
 STATE: Final = "state.json"
@@ -79,6 +82,8 @@ class Record(NamedTuple):
     """It has a session keyring of its own, for whoever is executed in it to join."""
     used_before: tuple[float, ...] = ()
     """What others had used in its cgroup (``cgroups.verdict.Facts``), where that was there before it."""
+    unit: Unit | None = None
+    """What of systemd's goes with the container."""
 
     def intent(self) -> dict[str, object]:
         """What is known before anything is made."""
@@ -92,7 +97,8 @@ class Record(NamedTuple):
         return {**known, "used_before": self.used_before} if self.used_before else known
 
     def to_json(self) -> dict[str, object]:
-        return {**self._asdict(), "cgroup": self.cgroup.to_json()}
+        unit = self.unit._asdict() if self.unit is not None else None
+        return {**self._asdict(), "cgroup": self.cgroup.to_json(), "unit": unit}
 
     @classmethod
     def from_json(cls, value: Json) -> Record:
@@ -100,6 +106,10 @@ class Record(NamedTuple):
         members["cgroup"] = Cgroup.from_json(cast("list[Json]", members["cgroup"]))
         for name in ("rdt_groups", "rdt_made", "used_before"):
             members[name] = tuple(cast("list[object]", members.get(name, ())))
+        if members.get("unit") is not None:
+            from ocirt.cgroups.units import Unit
+
+            members["unit"] = Unit(**cast("dict[str, str]", members["unit"]))  # type: ignore[arg-type]  # as below
         return cls(**members)  # type: ignore[arg-type]  # our own file; a damaged one fails above or on use
 
 

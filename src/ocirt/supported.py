@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final
 
 import attrs
 from attrs import Factory, frozen
@@ -49,7 +49,7 @@ KERNEL_ACTIONS: Final = {
 }
 """Their names in /proc/sys/kernel/seccomp/actions_avail (seccomp(2))."""
 
-UNSAFE_ANNOTATIONS: Final[tuple[str, ...]] = ()
+UNSAFE_ANNOTATIONS: Final = ("org.systemd.property.",)
 """Those of a configuration by which it could do more than its members say; a dot at the end makes it a prefix."""
 
 
@@ -190,16 +190,17 @@ def seccomp_features(host: Host) -> SeccompFeatures:
 
 
 def cgroup_features() -> CgroupFeatures:
-    """By systemd only where there is a manager for it."""
-    from ocirt.preparation import CgroupManager
+    """By systemd only where it runs; a user's own one has cgroups to give where version 2 is alone."""
+    from ocirt.cgroups import layout
+    from ocirt.cgroups.units import has_systemd
 
     filesystems = _filesystems()
-    systemd = "systemd" in get_args(CgroupManager)
+    systemd = has_systemd()
     return CgroupFeatures(
         v1="cgroup" in filesystems,
         v2="cgroup2" in filesystems,
         systemd=systemd,
-        systemd_user=systemd,
+        systemd_user=systemd and layout.probe().mode == "v2",
         rdma="rdma" in _controllers(),
     )
 

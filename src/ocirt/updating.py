@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final, cast
 
@@ -56,14 +57,17 @@ def update(directory: StateDirectory, record: Record, given: Resources, schemata
     updated = document.evolve(linux=schemata.applied_to(linux).evolve(resources=resources))
     if problems := updated.check():
         raise SpecError(problems, "update")
-    settings = _settings(record, linux.resources or Resources(), given, strict=strict)
-    with limits.replaced(record.cgroup, settings, limits.top_of(layout.probe())), _schemata(record, schemata):
+    before, settings = _settings(record, linux.resources or Resources(), given, strict=strict)
+    files = limits.replaced(record.cgroup, settings, limits.top_of(layout.probe()))
+    with _unit(record, before, settings), files, _schemata(record, schemata):
         directory.reconfigure(updated.dumps(indent=None).encode())
     return updated
 
 
-def _settings(record: Record, stored: Resources, given: Resources, *, strict: bool) -> tuple[Setting, ...]:
-    """What is to be written; what is stored was said before, and is not to be complained of again."""
+def _settings(
+    record: Record, stored: Resources, given: Resources, *, strict: bool
+) -> tuple[tuple[Setting, ...], tuple[Setting, ...]]:
+    """What was written, and what is to be; what is stored was said before, and is not to be complained of again."""
     controllers = limits.available(layout.probe(), record.cgroup, rootless=Host.probe().rootless)
     memory = given.memory and given.memory.evolve(swap=None)  # which alone would lack the limit that is stored
     settings_for(given.evolve(memory=memory), controllers, strict=strict)
@@ -73,7 +77,16 @@ def _settings(record: Record, stored: Resources, given: Resources, *, strict: bo
     if settings and not record.cgroup.directories:
         raise UnsupportedError(settings[0].origin, "without a cgroup of its own the container cannot be limited")
     limits.check_permitted(record.cgroup, settings)
-    return settings
+    return before, settings
+
+
+def _unit(record: Record, before: Sequence[Setting], now: Sequence[Setting]) -> AbstractContextManager[None]:
+    """systemd hears of it first, or it would undo it when it is told of something else."""
+    if record.unit is None or not now:
+        return contextlib.nullcontext()
+    from ocirt.cgroups import systemd
+
+    return systemd.updated(record.unit, before, now)
 
 
 def _schemata(record: Record, wanted: Schemata) -> AbstractContextManager[None]:

@@ -36,6 +36,14 @@ def test_on_version_2_alone_it_goes_beside_our_own() -> None:
     assert paths(machines.V2, "pods/a") == ["/sys/fs/cgroup/system.slice/pods/a"]
 
 
+def test_who_was_given_its_own_cgroup_alone_may_go_below_that() -> None:
+    below = choose(machines.V2, "pods/a", "demo").below
+    own = "/sys/fs/cgroup/system.slice/ssh.service"
+    assert below == Directory(f"{own}/pods/a", (), 2, (f"{own}/pods",))
+    assert choose(machines.V2, "/pods/a", "demo").below is None
+    assert choose(machines.HYBRID, None, "demo").below is None
+
+
 def test_the_top_of_a_version_2_mount_has_nothing_beside_it() -> None:
     assert paths(machines.machine(machines.V2_MOUNTS, "0::/\n"), None) == ["/sys/fs/cgroup/demo"]
 

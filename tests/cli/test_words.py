@@ -9,7 +9,6 @@ import pytest
 from ocirt.cli import words
 from ocirt.errors import InitDied, SetupError
 
-
 IN_INIT = "unable to start container process: error during container init: "
 
 

@@ -31,9 +31,12 @@ static int open_inside(const struct plan *plan, const char *path, bool recursive
 
 /* A copy of a host tree, kept in a slot: taken while we may still see it, for a
  * user namespace whose root may not. Numbers: slot, recursive, not followed,
- * and whether the path is the container's. */
+ * and whether the path is the container's. Where the host's mounts are shared,
+ * the copy would hand what is mounted on it back to the host; it only follows,
+ * as our own copies of the host's mounts do. */
 int op_open_tree(struct plan *plan, const struct wire_op *op)
 {
+	struct mount_attr slave = {.propagation = 1 << 19};
 	int tree;
 
 	note(STRING(0));
@@ -45,7 +48,9 @@ int op_open_tree(struct plan *plan, const struct wire_op *op)
 		tree = CALL(open_tree, AT_FDCWD, STRING(0), CLONE_TREE | (NUMBER(1) ? AT_RECURSIVE : 0) |
 			    (NUMBER(2) ? AT_SYMLINK_NOFOLLOW : 0));
 	plan->fds[NUMBER(0)] = tree;
-	return tree < 0 ? -1 : 0;
+	if (tree < 0 || NUMBER(3))
+		return tree < 0 ? -1 : 0;
+	return (int)CALL(mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &slave);
 }
 
 /* A tree mounted on "/" lies on top of it, out of every path's way: no directory

@@ -8,6 +8,9 @@ Read in this order::
     bpf       the same rules as a program for cgroup v2                             pure
     settings  a limit as a write to a file; v1 and v2 make them, conversion chooses pure
     mounts    what a mount of type "cgroup" shows                                   pure
+    units     what systemd calls it: slices, scopes and their names                 pure
+    properties   limits and annotations for systemd to know (with ``gvariant``)     pure
+    systemd   making a unit for it, and stopping that (over ``dbus``)
     files     Cgroup: make, join, list, kill, remove, by file operations
     merge     limits that change while others stay                                pure
     limits    writing settings, and handing controllers of version 2 down to where they are wanted

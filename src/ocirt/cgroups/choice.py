@@ -23,6 +23,10 @@ class Placement:
     directories: tuple[Directory, ...]
     explicit: bool
     """Whether config.json named the place, so that doing without is not an option."""
+    own: str = ""
+    """The caller's cgroup of version 2: who moves a process needs rights wherever the two ways part."""
+    below: Directory | None = None
+    """Another place of version 2, for whoever was given its own cgroup but not the one above."""
 
 
 def choose(here: Here, cgroups_path: str | None, container_id: str) -> Placement:
@@ -30,18 +34,19 @@ def choose(here: Here, cgroups_path: str | None, container_id: str) -> Placement
     if cgroups_path and not here.directories:
         raise UnsupportedError(ORIGIN, "no cgroup hierarchy is mounted here; leave the path out to run without")
     leaf = _cleaned(cgroups_path) if cgroups_path else container_id  # which is a plain file name already
-    bases = _mountpoints(here) if cgroups_path and cgroups_path.startswith("/") else _own(here)
-    above = _above(leaf)
-    directories = tuple(
-        Directory(
-            f"{base}/{leaf}",
-            hierarchy.controllers,
-            hierarchy.version,
-            tuple([f"{base}/{parent}" for parent in above]),
-        )
-        for hierarchy, base in bases
-    )
-    return Placement(directories, bool(cgroups_path))
+    absolute = cgroups_path is not None and cgroups_path.startswith("/")
+    bases = _mountpoints(here) if absolute else _own(here)
+    directories = tuple([_directory(hierarchy, base, leaf) for hierarchy, base in bases])
+    own = next((directory for hierarchy, directory in here.directories if hierarchy.version == 2), "")
+    below: Directory | None = None
+    if here.layout.mode == "v2" and own and not absolute:
+        below = _directory(here.directories[0][0], own, leaf)
+    return Placement(directories, bool(cgroups_path), own, below)
+
+
+def _directory(hierarchy: Hierarchy, base: str, leaf: str) -> Directory:
+    parents = tuple([f"{base}/{parent}" for parent in _above(leaf)])
+    return Directory(f"{base}/{leaf}", hierarchy.controllers, hierarchy.version, parents)
 
 
 def _mountpoints(here: Here) -> Iterator[tuple[Hierarchy, str]]:

@@ -57,15 +57,17 @@ class Cgroup(NamedTuple):
         """What ``to_json`` wrote; KeyError or TypeError where it did not."""
         return cls(tuple(map(_directory, record)))
 
-    def make(self) -> bool:
+    def make(self, but: int = 0) -> bool:
         """Create every directory; on any failure none of those that this call made stay.
 
         True if one of the container's own was there before, so that not all that happened in it is the container's.
+
+        :param but: a process that may be there already, with the directory.
         """
         made: list[str] = []
         try:
             for directory in self.directories:
-                _make(directory, made)
+                _make(directory, made, but)
         except BaseException:
             for path in reversed(made):
                 with contextlib.suppress(OSError):
@@ -235,13 +237,14 @@ def survey(placement: Placement, *, rootless: bool = False) -> Cgroup:
     An ordinary user who asked for no particular place does without a cgroup where there is no permission.
     """
     directories = []
-    for directory in placement.directories:
-        if rootless and not _permitted(directory):
+    for wanted in placement.directories:
+        directory = _permitted_place(wanted, placement) if rootless else wanted
+        if directory is None:
             if placement.explicit:
                 raise UnsupportedError(
                     ORIGIN,
-                    f"no permission to make {directory.path}; leave the path out to run without a cgroup of its own, "
-                    "or have a cgroup delegated to this user",
+                    f"no permission to make {wanted.path}; leave the path out to run without a cgroup of its own, "
+                    "or have a cgroup delegated to this user: systemd-run --user --scope -p Delegate=yes COMMAND",
                 )
             continue
         if os.access(directory.path, os.F_OK):
@@ -251,20 +254,29 @@ def survey(placement: Placement, *, rootless: bool = False) -> Cgroup:
     return Cgroup(tuple(directories))
 
 
-def _permitted(directory: Directory) -> bool:
-    """Whether the caller may make the directory and, by the rules of version 2, move a process to it."""
+def _permitted_place(wanted: Directory, placement: Placement) -> Directory | None:
+    below = (placement.below,) if placement.below is not None and wanted.version == 2 else ()
+    return next((directory for directory in (wanted, *below) if _permitted(directory, placement.own)), None)
+
+
+def _permitted(directory: Directory, own: str) -> bool:
+    """Whether the caller may make the directory and, by the rules of version 2, move a process to it from its own."""
     path = directory.path
     while not os.access(path, os.F_OK, effective_ids=True):
         path = posixpath.dirname(path)
-    files = (path, f"{path}/cgroup.procs") if directory.version == 2 or path == directory.path else (path,)
+    files = [path]
+    if directory.version == 2 or path == directory.path:
+        files.append(f"{path}/cgroup.procs")
+    if directory.version == 2 and own:
+        files.append(f"{posixpath.commonpath((own, directory.path))}/cgroup.procs")
     return all(os.access(file, os.W_OK, effective_ids=True) for file in files)
 
 
-def _make(directory: Directory, made: list[str]) -> None:
+def _make(directory: Directory, made: list[str], but: int) -> None:
     """Make one directory and its missing parents, appending to ``made`` what was not there before."""
     call = "mkdir"
     try:
-        _make_path(directory, made)
+        _make_path(directory, made, but)
         call = "write"
         if "cpuset" in directory.controllers:
             _inherit(directory.path, "cpuset.cpus")
@@ -273,7 +285,7 @@ def _make(directory: Directory, made: list[str]) -> None:
         raise _failed("MakeCgroup", call, error) from error
 
 
-def _make_path(directory: Directory, made: list[str]) -> None:
+def _make_path(directory: Directory, made: list[str], but: int) -> None:
     """Other containers' ends may remove a parent as long as it is empty, so once is not always enough."""
     for attempts_left in reversed(range(5)):
         try:
@@ -283,7 +295,7 @@ def _make_path(directory: Directory, made: list[str]) -> None:
             _mkdir(directory.path, made)
             break
         except FileExistsError:
-            _check_unused(directory)
+            _check_unused(directory, but)
             break
         except FileNotFoundError:
             if not attempts_left:
@@ -304,10 +316,10 @@ def _inherit(path: str, name: str) -> str:
     return value
 
 
-def _check_unused(directory: Directory) -> None:
+def _check_unused(directory: Directory, but: int = 0) -> None:
     """An existing cgroup will do, but not one that somebody uses: limits and a delete would hit them as well."""
     reason = ""
-    if found := len(tree.processes(directory.path)):
+    if found := len(tree.processes(directory.path) - {but}):
         reason = f"container's cgroup is not empty: {found} process(es) found"
     elif tree.frozen(directory.path, directory.version):
         reason = "container's cgroup unexpectedly frozen"

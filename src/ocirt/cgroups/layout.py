@@ -85,7 +85,7 @@ class Here:
             for controller in controllers.split(",")
         }
         keys = ((hierarchy, "".join(hierarchy.controllers[:1])) for hierarchy in layout.hierarchies)
-        return cls(layout, tuple((hierarchy, _directory(hierarchy, own[key])) for hierarchy, key in keys if key in own))
+        return cls(layout, tuple((hierarchy, directory(hierarchy, own[key])) for hierarchy, key in keys if key in own))
 
 
 @functools.cache
@@ -102,7 +102,7 @@ def here() -> Here:
 _here = functools.lru_cache(maxsize=8)(Here.parse)
 
 
-def _directory(hierarchy: Hierarchy, path: str) -> str:
+def directory(hierarchy: Hierarchy, path: str) -> str:
     """A cgroup's directory.
 
     In a container without a cgroup namespace the kernel's path begins with what the mount already begins with.

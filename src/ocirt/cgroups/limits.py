@@ -62,7 +62,8 @@ def check_permitted(cgroup: Cgroup, settings: Sequence[Setting]) -> None:
             raise UnsupportedError(
                 setting.origin,
                 "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: "
-                f"have a cgroup with the {setting.controller} controller delegated to this user, or leave limits out",
+                f"have a cgroup of version 2 with the {setting.controller} controller delegated to this user "
+                "(systemd-run --user --scope -p Delegate=yes COMMAND), or leave limits out",
             )
 
 

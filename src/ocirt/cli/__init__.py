@@ -25,7 +25,7 @@ from ocirt.cli import usage, words
 from ocirt.cli.log import Log
 from ocirt.cli.parse import Parsed, UsageError, parse
 from ocirt.cli.table import COMMANDS, GLOBALS, HELP, Command
-from ocirt.errors import OCIError, UnsupportedError
+from ocirt.errors import OCIError
 
 __all__ = ["Call", "main"]
 
@@ -44,6 +44,11 @@ class Call(NamedTuple):
     def root(self) -> str | None:
         """The state root, ``None`` for the default."""
         return self.settings.text("root") if self.settings.given("root") else None
+
+    @property
+    def cgroup_manager(self) -> str:
+        """runc's flag, which wins, or crun's."""
+        return "systemd" if self.settings.on("systemd-cgroup") else self.settings.text("cgroup-manager")
 
     @property
     def container_id(self) -> str:
@@ -147,16 +152,14 @@ def _miscounted(command: Command, count: int) -> str:
 
 
 def _check(settings: Parsed) -> None:
-    """:raises UsageError, UnsupportedError: a global flag has a value that it cannot have, or not yet."""
+    """:raises UsageError: a global flag has a value that it cannot have."""
     if settings.given("root") and settings.text("root") in ("", "/"):
         raise UsageError("Option --root argument should not be set to /")
     if settings.text("rootless") not in ("true", "false", "auto"):
         raise UsageError(f"invalid rootless: {settings.text('rootless')} (one of true, false, auto)")
     manager = settings.text("cgroup-manager")
-    if settings.on("systemd-cgroup") or manager == "systemd":
-        raise UnsupportedError("--systemd-cgroup", "cgroups made by systemd are not supported yet")
-    if manager not in ("cgroupfs", "disabled"):
-        raise UsageError(f"invalid cgroup-manager: {manager} (one of cgroupfs, disabled)")
+    if manager not in ("cgroupfs", "systemd", "disabled"):
+        raise UsageError(f"invalid cgroup-manager: {manager} (one of cgroupfs, systemd, disabled)")
 
 
 @contextlib.contextmanager

@@ -116,7 +116,7 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
     program = bundle.spec.process
     terminal = program is not None and program.terminal
     with Console.connect(options.text("console-socket"), terminal=terminal, detached=detached) as console:
-        manager = cast("CgroupManager", call.settings.text("cgroup-manager"))
+        manager = cast("CgroupManager", call.cgroup_manager)
         request = Request(
             call.container_id,
             bundle,

@@ -77,7 +77,7 @@ def plan(call: Call) -> int:
     from ocirt.preparation import Request, prepare
     from ocirt.state import StateStore
 
-    manager = cast("CgroupManager", call.settings.text("cgroup-manager"))
+    manager = cast("CgroupManager", call.cgroup_manager)
     request = Request("id", Bundle.load(call.options.arguments[0]), manager)
     prepared = prepare(StateStore(call.root), request, ours=0)
     print(str(prepared.launch.plan).replace(ID_MARK, "<id>"), end="")

@@ -16,8 +16,12 @@ GLOBALS: Final = (
     Flag("log", "append log messages to this file instead of writing them to standard error"),
     Flag("log-format", "format of log messages: text or json", default="text"),
     Flag("root", 'directory of all containers\' states (default: "/run/ocirt", "$XDG_RUNTIME_DIR/ocirt" without root)'),
-    Flag("cgroup-manager", "who makes cgroups: cgroupfs, or disabled to stay in the caller's", default="cgroupfs"),
-    Flag("systemd-cgroup", "let systemd make cgroups (not supported yet)", kind=Kind.SWITCH),
+    Flag(
+        "cgroup-manager",
+        "who makes cgroups: cgroupfs, systemd, or disabled to stay in the caller's",
+        default="cgroupfs",
+    ),
+    Flag("systemd-cgroup", "let systemd make cgroups, as --cgroup-manager=systemd", kind=Kind.SWITCH),
     Flag(
         "ignore-v1-limits", "leave out limits that cgroup version 2 does not know, instead of failing", kind=Kind.SWITCH
     ),
