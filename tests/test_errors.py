@@ -23,6 +23,11 @@ from ocirt.errors import (
     UnsupportedError,
 )
 
+OOM_KILLED = InitDied("process", "HOOKS", -9)
+OOM_KILLED.oom_killed = True
+OOM_SUSPECTED = SetupError("process.args[0]", "FindProgram", "PATH", errno.ENOENT, "x", "a remedy")
+OOM_SUSPECTED.oom_suspected = True
+
 EXAMPLES: list[tuple[OCIError, str]] = [
     (
         SpecError([Problem("root.path", None, "is required"), Problem("mounts[0].type", 7, "must be text")]),
@@ -43,6 +48,11 @@ EXAMPLES: list[tuple[OCIError, str]] = [
     ),
     (SetupError("root.path", "PivotRoot", "", 0), "root.path: PivotRoot"),
     (InitDied("process", "HOOKS", -9), "process: the container's init was killed by SIGKILL during HOOKS"),
+    (OOM_KILLED, "process: container init was OOM-killed (memory limit too low?), during HOOKS"),
+    (
+        OOM_SUSPECTED,
+        "process.args[0]: FindProgram x: PATH: No such file or directory (ENOENT) (possibly OOM-killed); a remedy",
+    ),
     (InitDied("process", "HOOKS", -50), "process: the container's init was killed by signal 50 during HOOKS"),
     (InitDied("process", "HOOKS", 125), "process: the container's init exited with 125 during HOOKS"),
     (InitDied("process", "HOOKS", None), "process: the container's init ended during HOOKS"),

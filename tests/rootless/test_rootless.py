@@ -54,6 +54,20 @@ def test_exec_signals_and_state_work(user: User) -> None:
     assert printed == "running inside 4\n-9 stopped\n"
 
 
+def test_what_no_cgroup_is_needed_for_is_observed(user: User) -> None:
+    printed = user.python(
+        'spec = document("sleep", "100")\n'
+        "spec = spec.evolve(root=spec.root.evolve(path=ROOTFS))\n"
+        'with Container.create("c", Bundle(HOME, spec), root=STATE, stdin=DEVNULL) as c:\n'
+        "    events = c.events()\n"
+        "    c.start()\n"
+        "    print(len(c.stats().network) > 0)\n"
+        "    c.kill(9)\n"
+        "    print([(type(event).__name__, event.status.reason) for event in events])\n"
+    )
+    assert printed == "True\n[('Exited', 'killed by SIGKILL')]\n"
+
+
 @needs_newuidmap
 def test_subordinate_ids_make_other_users_possible(user: User) -> None:
     printed = user.python(

@@ -28,9 +28,9 @@ def of(error: OCIError | OSError) -> str:
         case HookError():
             return f"{STARTING}{IN_INIT}{_hook(error)}"
         case SetupError(operation="FindProgram"):
-            return STARTING + _missing(error)
+            return STARTING + _missing(error) + _suspicion(error)
         case SetupError(operation="Exec"):
-            return f"exec {error.detail}: {reason(error.errno)}"
+            return f"exec {error.detail}: {reason(error.errno)}{_suspicion(error)}"
         case SetupError(operation="LimitResources" | "EnableControllers" | "FreezeCgroup" | "ThawCgroup"):
             return f"unable to apply cgroup configuration: {_setup(error)}"
         case SetupError():
@@ -67,6 +67,10 @@ def _missing(error: SetupError) -> str:
     if error.errno in (errno.EACCES, errno.EISDIR):
         return f'exec: "{name}": {reason(error.errno)}'
     return f'exec: "{name}": stat {name}: {reason(error.errno)}'
+
+
+def _suspicion(error: SetupError) -> str:
+    return " (possibly OOM-killed)" if error.oom_suspected else ""
 
 
 def _setup(error: SetupError) -> str:
