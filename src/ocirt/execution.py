@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, field
 
 from ocirt import notify
-from ocirt.cgroups import verdict
+from ocirt.cgroups import layout, verdict
 from ocirt.cgroups.below import below
-from ocirt.cgroups.files import Cgroup
+from ocirt.cgroups.files import Cgroup, movable
 from ocirt.cgroups.place import Place
 from ocirt.creation import describe as describe_state
 from ocirt.creation import open_descriptors, set_rlimit
@@ -97,9 +97,14 @@ class Execution:
     """See ``Site``."""
     terminal: Terminal | None = None
     cgroup: Cgroup = field(init=False)
+    by_systemd: bool = field(init=False, default=False)
+    """The caller's cgroup and the container's are apart in a place that is not the user's: systemd has to move it."""
 
     def __attrs_post_init__(self) -> None:
         self.cgroup = below(self.record.cgroup, self.below) if self.below else self.record.cgroup
+        if self.record.unit is not None and self.record.unit.bus == "user":
+            own = (directory for hierarchy, directory in layout.here().directories if hierarchy.version == 2)
+            self.by_systemd = not movable(self.cgroup, next(own, ""))
 
     def run(self) -> Process:
         """:raises OCIError: and nothing is left."""
@@ -151,7 +156,9 @@ class Execution:
 
         Not so one that is to have other CPUs until then.
         """
-        return self._initial is not None or any(directory.version == 1 for directory in self.cgroup.directories)
+        if self._initial is not None or self.by_systemd:
+            return True
+        return any(directory.version == 1 for directory in self.cgroup.directories)
 
     @property
     def _initial(self) -> str | None:
@@ -181,7 +188,7 @@ class Execution:
         """Until it says no more, which is what execve(2) looks like from here."""
         if self._moves:
             self._place(launched.pid)
-            self.cgroup.join(launched.pid)
+            self._join(launched.pid)
         if self.record.rdt_groups:
             from ocirt import rdt
 
@@ -200,6 +207,15 @@ class Execution:
                     state = describe_state(self.record, Status.RUNNING)
                     notify.hand_over(self.document, self.answers, launched.pidfd, event, launched.pid, state)
                     launched.go()
+
+    def _join(self, pid: int) -> None:
+        if not self.by_systemd or self.record.unit is None:
+            self.cgroup.join(pid)
+            return
+        from ocirt.cgroups import systemd
+
+        (top,), (place,) = self.record.cgroup.directories, self.cgroup.directories
+        systemd.attach(self.record.unit, pid, place.path.removeprefix(top.path))
 
     def _place(self, pid: int) -> None:
         """config.md, execCPUAffinity: initial is what it has before it is in the container's cgroups."""

@@ -66,14 +66,16 @@ class User:
     home: Path
     rootfs: Path
 
-    def python(self, code: str, *, subordinate: bool = False) -> str:
-        """What the code printed; any error fails the test."""
+    def python(self, code: str, *, subordinate: bool = False, cgroup: Path | None = None) -> str:
+        """What the code printed; any error fails the test. ``cgroup``, of version 2, is where it runs."""
         script = self.home / "script.py"
         script.write_text(PRELUDE + code)
         state = self.home / "state"
         command = [sys.executable, str(script), str(self.home), str(self.rootfs), str(state)]
         if subordinate:
             command = self._with_subordinate_ids(command)
+        if cgroup is not None:
+            command = ["sh", "-c", f'echo $$ > {cgroup}/cgroup.procs && exec "$@"', "sh", *command]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL
         )

@@ -254,6 +254,11 @@ def survey(placement: Placement, *, rootless: bool = False) -> Cgroup:
     return Cgroup(tuple(directories))
 
 
+def movable(cgroup: Cgroup, own: str) -> bool:
+    """Whether the caller, whose cgroup of version 2 is ``own``, may move a process of its own there."""
+    return all(_permitted(directory, own) for directory in cgroup.directories if directory.version == 2)
+
+
 def _permitted_place(wanted: Directory, placement: Placement) -> Directory | None:
     below = (placement.below,) if placement.below is not None and wanted.version == 2 else ()
     return next((directory for directory in (wanted, *below) if _permitted(directory, placement.own)), None)

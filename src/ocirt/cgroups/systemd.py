@@ -234,6 +234,22 @@ def change(unit: Unit, changed: Sequence[Property]) -> None:
             raise _failed(unit, "SetUnitProperties", str(error)) from error
 
 
+def attach(unit: Unit, pid: int, below: str = "") -> None:
+    """Move one more process to the unit, or to a cgroup below its own.
+
+    A user's systemd may do so from anywhere: it has the machine's do it.
+
+    :raises SetupError: systemd refuses.
+    """
+    from ocirt.cgroups.dbus import Refused, Systemd
+
+    with Systemd(unit.bus) as systemd:
+        try:
+            systemd.call("AttachProcessesToUnit", "ssau", unit.name, below, [pid])
+        except Refused as error:
+            raise _failed(unit, "AttachProcessesToUnit", str(error)) from error
+
+
 @contextlib.contextmanager
 def updated(unit: Unit, before: Iterable[Setting], now: Iterable[Setting]) -> Iterator[None]:
     """Tell systemd of limits that are about to be written to the container's files; after an error, of those before.
