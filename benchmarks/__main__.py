@@ -18,6 +18,7 @@ from benchmarks.report import Circumstances, document, table
 COMPARISONS: Final[Mapping[str, Callable[[Place], Comparison]]] = {
     "life": lives.with_cgroups,
     "life-without-cgroups": lives.without_cgroups,
+    "life-with-limits": lives.with_limits,
     "exec": lives.execution,
     "caller": others.large_caller,
     "run": others.one_call,

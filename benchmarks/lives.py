@@ -14,10 +14,11 @@ from typing import Final
 from benchmarks.contender import Comparison, Contender, Once, Unable
 from benchmarks.measure import Coprocess, command, timed
 from benchmarks.place import Place, need_root, program
-from ocirt import Bundle, Container
+from ocirt import Bundle, Container, Limits
 from ocirt.preparation import CgroupManager
 
 DISABLED: Final = "--cgroup-manager=disabled"
+LIMITS: Final = Limits(memory="512M", cpus=1.5, pids=128)
 
 
 def life(bundle: Bundle, root: Path, cgroup_manager: CgroupManager = "cgroupfs") -> None:
@@ -57,6 +58,19 @@ def without_cgroups(place: Place) -> Comparison:
     )
 
 
+def with_limits(place: Place) -> Comparison:
+    """The floor writes none: what limits cost is ours to keep small."""
+    return Comparison(
+        "life-with-limits",
+        "the same with cgroups, and with limits of memory, CPU time and processes",
+        (
+            Contender("ocirt, in this process", partial(_ours, place, cgroups=True, limits=True)),
+            Contender("floor.c, without limits", partial(_floor, place, cgroups=True), at_most=1.5),
+            Contender("crun run", partial(_theirs, place, ("crun",), cgroups=True, limits=True), at_most=0.4),
+        ),
+    )
+
+
 def execution(place: Place) -> Comparison:
     return Comparison(
         "exec",
@@ -69,14 +83,18 @@ def execution(place: Place) -> Comparison:
     )
 
 
-def _bundle(place: Place, cgroups: bool) -> Bundle:
-    return place.bundle("true" if cgroups else "true-without-cgroups", "/bin/true", cgroups=cgroups)
+def _bundle(place: Place, cgroups: bool, limits: bool = False) -> Bundle:
+    name = "true" if cgroups else "true-without-cgroups"
+    return place.bundle(
+        f"{name}{'-with-limits' * limits}", "/bin/true", cgroups=cgroups, limits=LIMITS if limits else None
+    )
 
 
-def _ours(place: Place, stack: ExitStack, *, cgroups: bool) -> Once:
+def _ours(place: Place, stack: ExitStack, *, cgroups: bool, limits: bool = False) -> Once:
     del stack
     need_root()
-    return timed(partial(life, _bundle(place, cgroups), place.state / "ocirt", "cgroupfs" if cgroups else "disabled"))
+    bundle = _bundle(place, cgroups, limits)
+    return timed(partial(life, bundle, place.state / "ocirt", "cgroupfs" if cgroups else "disabled"))
 
 
 def _floor(place: Place, stack: ExitStack, *, cgroups: bool) -> Once:
@@ -89,10 +107,10 @@ def _runtime(place: Place, name: str, *options: str) -> tuple[str, ...]:
     return (program(name), "--root", str(place.state / name), *options)
 
 
-def _theirs(place: Place, runtime: Sequence[str], stack: ExitStack, *, cgroups: bool) -> Once:
+def _theirs(place: Place, runtime: Sequence[str], stack: ExitStack, *, cgroups: bool, limits: bool = False) -> Once:
     del stack
     need_root()
-    bundle = _bundle(place, cgroups)
+    bundle = _bundle(place, cgroups, limits)
     run = ("run", "--bundle", str(bundle.path), f"benchmark-{os.getpid()}")
     return command((*_runtime(place, *runtime), *run), place.log)
 

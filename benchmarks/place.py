@@ -15,7 +15,7 @@ from typing import IO
 from attrs import frozen
 
 from benchmarks.contender import Unable
-from ocirt import Bundle, Spec, containers
+from ocirt import Bundle, Limits, Spec, containers
 from ocirt.cgroups import layout
 from ocirt.plan.ops import CLONE_NEW
 
@@ -34,7 +34,7 @@ class Place:
     log: IO[bytes]
     """What contenders complained of."""
 
-    def bundle(self, name: str, *args: str, cgroups: bool = True) -> Bundle:
+    def bundle(self, name: str, *args: str, cgroups: bool = True, limits: Limits | None = None) -> Bundle:
         """runc's default configuration for these arguments, without a terminal; or also without its cgroup mount.
 
         It says to be of a version that Debian's crun and runc know.
@@ -49,6 +49,9 @@ class Place:
             root=spec.root.evolve(path=str(self.rootfs)),
             mounts=mounts,
         )
+        if limits is not None and spec.linux is not None and spec.linux.resources is not None:
+            resources = limits.resources().evolve(devices=spec.linux.resources.devices)
+            spec = spec.evolve(linux=spec.linux.evolve(resources=resources))
         path = self.directory / name
         path.mkdir(exist_ok=True)
         spec.dump(path / "config.json")
