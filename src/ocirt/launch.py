@@ -195,6 +195,8 @@ def spawn_error(first: Op, error: int) -> OCIError:
     hint = ""
     if error == errno.ENOSPC:
         hint = "the limit of namespaces is reached (sysctl user.max_*_namespaces)"
+    if error == errno.ENOMEM:  # what the start itself takes is charged to a cgroup that it is born into
+        hint = "there is no memory for another process; is the container's limit too low?"
     return SetupError(first.origin, type(first).__name__, "clone3", error, hint=hint)
 
 

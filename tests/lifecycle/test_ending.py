@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import pickle
 import signal
@@ -24,6 +25,8 @@ pytestmark = pytest.mark.root
 
 ALLOCATE = "tail /dev/zero"
 """Keeps all of a line that has no end."""
+
+TOO_LOW = "there is no memory for another process; is the container's limit too low?"
 
 
 def ended(lab: Lab, spec: Spec) -> tuple[Container, ExitStatus]:
@@ -204,11 +207,19 @@ def test_an_init_that_was_killed_while_it_waited_for_its_start(lab: Lab) -> None
 
 
 def test_an_init_that_has_no_room_to_begin_in(lab: Lab) -> None:
+    """With more and more of it, until there is enough. In version 2 the first few are not even enough to be born."""
     hooks = Hooks(create_runtime=(Hook("/bin/true"),))  # so that it has still something to do in its cgroup
-    error = error_of(lambda: lab.create(limited(document("true", hooks=hooks), 4096)))
-    assert isinstance(error, InitDied)
-    assert (error.oom_killed, error.signal) == (True, signal.SIGKILL)
-    assert "container init was OOM-killed (memory limit too low?)" in str(error)
+    deaths: list[InitDied] = []
+    limit = 4096
+    while (error := error_of(partial(lab.create, limited(document("true", hooks=hooks), limit)))) is not None:
+        assert isinstance(error, SetupError)
+        assert isinstance(error, InitDied) or (error.errno, error.hint) == (errno.ENOMEM, TOO_LOW)
+        deaths += [error] if isinstance(error, InitDied) else []
+        limit = limit * 5 // 4
+    assert deaths
+    assert {(death.oom_killed, death.signal) for death in deaths} == {(True, signal.SIGKILL)}
+    assert "container init was OOM-killed (memory limit too low?)" in str(deaths[0])
+    lab.sweep()
     assert lab.remains() == []
 
 
