@@ -64,15 +64,14 @@ def process(*args: str, **changes: object) -> Process:
 
 def document(*args: str, **changes: object) -> Spec:
     """runc's default configuration for these arguments, without a terminal."""
-    return Spec.default().evolve(**{"process": process(*args), "linux": linux(), **changes})
+    return Spec.default().evolve(**{"process": process(*args), **changes})
 
 
 def linux(**changes: object) -> Linux:
-    """runc's default ``linux`` with some members changed; without the device list where that is refused."""
+    """runc's default ``linux`` with some members changed."""
     base = Spec.default().linux
     assert base is not None
-    refused = {"resources": None} if layout.probe().mode == "v2" else {}
-    return base.evolve(**{**refused, **changes})
+    return base.evolve(**changes)
 
 
 def namespaces(*types: str, **paths: str) -> tuple[Namespace, ...]:

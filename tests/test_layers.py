@@ -17,7 +17,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
     ("running",),
     ("container",),
-    ("starting", "execution", "supported", "updating"),
+    ("starting", "execution", "supported", "updating", "device_access"),
     ("creation",),
     ("streams", "preparation"),
     ("process", "state", "hooks", "idmap", "notify", "answers", "bundle", "limits", "host_files", "netdevices", "rdt"),
@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 IMPORTED_BY_NOBODY_BUT = {"cli": {"__main__"}, "image": {"cli"}, "checkpoint": {"cli"}}
 
 # Who may speak to C.
-NATIVE_SPEAKERS = {"wire", "launch", "host", "cgroups.devices", "seccomp.library"}
+NATIVE_SPEAKERS = {"wire", "launch", "host", "cgroups.device_filter", "seccomp.library"}
 
 # What decides is pure: it runs on any machine, and for any machine.
 PURE = {"spec", "plan", "seccomp"}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ocirt.answers import CONTINUE, SystemCall
     from ocirt.bundle import Bundle
     from ocirt.container import Container, containers
+    from ocirt.device_access import DeviceAccess, explain_device
     from ocirt.errors import (
         BundleError,
         ExistsError,
@@ -51,6 +52,7 @@ _HOME = {
     "answers": ("CONTINUE", "SystemCall"),
     "bundle": ("Bundle",),
     "container": ("Container", "containers"),
+    "device_access": ("DeviceAccess", "explain_device"),
     "errors": (
         "BundleError",
         "ExistsError",
@@ -89,6 +91,8 @@ __all__ = [  # noqa: RUF022  # in the order of use
     "Terminal",
     "features",
     "Features",
+    "explain_device",
+    "DeviceAccess",
     "SystemCall",
     "CONTINUE",
     "OCIError",

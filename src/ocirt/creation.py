@@ -80,6 +80,7 @@ class Creation:
             if self.prepared.born_in_cgroup:
                 self._record()
                 self._make_cgroup()
+                self._allow_devices()
                 self._limit()
             launched = self._launch()
             try:
@@ -154,6 +155,13 @@ class Creation:
             if self.record.unit is not None:
                 self.undo.callback(systemd.stop, self.record.unit)
 
+    def _allow_devices(self) -> None:
+        self.record.cgroup.allow_devices(self.prepared.device_writes)
+        if self.prepared.device_program is not None:
+            from ocirt.cgroups import device_filter
+
+            device_filter.attach_to(self.record.cgroup, self.prepared.device_program)
+
     def _keep_pace(self, launched: Launch) -> None:
         """The host's part of what init does not ask for: it is busy meanwhile, and should not have to wait."""
         cgroup = None if self.prepared.born_in_cgroup else self.prepared.placement
@@ -168,7 +176,7 @@ class Creation:
         if cgroup is not None:
             self._make_cgroup(launched)
             launched.done(Purpose.CGROUPS)
-            self.record.cgroup.allow_devices(self.prepared.device_writes)
+            self._allow_devices()
             self._limit()
             self._join_cgroup(launched.pid)
             launched.done(Purpose.JOINED)

@@ -25,6 +25,7 @@ from ocirt.state import SCRATCH, StateStore
 
 if TYPE_CHECKING:
     from ocirt.answers import Answers
+    from ocirt.cgroups.bpf import Program
     from ocirt.cgroups.layout import Here
     from ocirt.cgroups.settings import Setting
     from ocirt.cgroups.systemd import Wanted
@@ -59,6 +60,8 @@ class Prepared:
     launch: launch.Prepared
     placement: choice.Placement | None
     device_writes: tuple[DeviceWrite, ...]
+    device_program: Program | None
+    """In version 2, where a device list is a program."""
     limits: tuple[Setting, ...] = ()
     unit: Wanted | None = None
     """Who makes the cgroup is systemd."""
@@ -126,13 +129,20 @@ def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Pre
     unit: Wanted | None = None
     writes: tuple[DeviceWrite, ...] = ()
     settings: tuple[Setting, ...] = ()
+    program: Program | None = None
     cgroup = files.Cgroup()
     if request.cgroup_manager == "disabled":
         _refuse_limits(linux.resources)
     elif here is not None:
         rules = linux.resources.devices if linux.resources else ()
         devices.check_supported(here.layout, rules, rootless=host.rootless)
-        writes = () if host.rootless else devices.device_writes(rules)
+        means = devices.means(here.layout, rootless=host.rootless)
+        if means == "files":
+            writes = devices.device_writes(devices.device_list(rules))
+        elif means == "program":
+            from ocirt.cgroups import bpf
+
+            program = bpf.assemble(devices.device_list(rules))
         unit = _unit(request, host, here, writes)
         placement = unit.placement if unit else choice.choose(here, linux.cgroups_path, site.container_id)
         cgroup = (
@@ -156,6 +166,7 @@ def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Pre
         launch.Prepared.of(plan),
         placement,
         writes,
+        program,
         settings,
         unit,
         _owner(document, here, host),

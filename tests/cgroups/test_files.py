@@ -14,7 +14,7 @@ import pytest
 import ocirt
 from ocirt.cgroups import layout, tree
 from ocirt.cgroups.choice import choose
-from ocirt.cgroups.devices import device_writes
+from ocirt.cgroups.devices import device_list, device_writes
 from ocirt.cgroups.files import Cgroup, Directory, survey
 from ocirt.errors import SetupError
 from ocirt.spec.linux import DeviceRule
@@ -225,10 +225,8 @@ def test_a_failure_half_way_leaves_nothing(name: str) -> None:
 @needs_v1
 def test_the_device_list_reads_back(cgroup: Cgroup) -> None:
     devices = v1(cgroup, "devices")
-    writes = device_writes(
-        [DeviceRule(allow=False, access="rwm"), DeviceRule(allow=True, type="b", major=7, minor=3, access="r")]
-    )
-    cgroup.allow_devices(writes)
+    rules = [DeviceRule(allow=False, access="rwm"), DeviceRule(allow=True, type="b", major=7, minor=3, access="r")]
+    cgroup.allow_devices(device_writes(device_list(rules)))
     assert sorted(tree.read(f"{devices}/devices.list").splitlines()) == [
         "b *:* m",
         "b 7:3 r",
@@ -243,14 +241,14 @@ def test_the_device_list_reads_back(cgroup: Cgroup) -> None:
         "c 5:0 rwm",
         "c 5:2 rwm",
     ]
-    cgroup.allow_devices(device_writes([DeviceRule(allow=True, type="a", access="rwm")]))
+    cgroup.allow_devices(device_writes(device_list([DeviceRule(allow=True, type="a", access="rwm")])))
     assert tree.read(f"{devices}/devices.list") == "a *:* rwm\n"
 
 
 @needs_v1
 def test_a_denied_device_cannot_be_opened(cgroup: Cgroup, spawn: Spawn) -> None:
     path = v1(cgroup, "devices")
-    cgroup.allow_devices(device_writes([]))
+    cgroup.allow_devices(device_writes(device_list([])))
     script = 'echo 0 > "$1/tasks" || exit 9; head -c1 /dev/zero >&2 && ! head -c1 /dev/kmsg'
     process = spawn("sh", "-c", script, "sh", path)
     assert process.wait(10) == 0
@@ -285,7 +283,7 @@ def test_without_directories_everything_is_a_quiet_nothing() -> None:
     nothing = Cgroup()
     nothing.make()
     nothing.join(os.getpid())
-    nothing.allow_devices(device_writes([]))
+    nothing.allow_devices(device_writes(device_list([])))
     nothing.kill()
     nothing.remove()
     assert (nothing.processes(), nothing.open_v2(), nothing.frozen()) == ((), None, False)

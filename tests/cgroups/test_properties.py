@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocirt.cgroups.devices import device_writes
+from ocirt.cgroups.devices import device_list, device_writes
 from ocirt.cgroups.properties import (
     INFINITY,
     Property,
@@ -149,7 +149,7 @@ def test_the_device_list_as_systemd_has_it() -> None:
         DeviceRule(allow=False, type="c", major=10, minor=229, access="w"),
     ]
     groups = device_groups("Character devices:\n  1 mem\n  4 /dev/vc/0\n  4 tty\n136 pts\n\nBlock devices:\n  8 sd\n")
-    policy, allowed = of_devices(device_writes(rules), groups)
+    policy, allowed = of_devices(device_writes(device_list(rules)), groups)
     assert policy == Property("DevicePolicy", "s", "strict")
     assert allowed.signature == "a(ss)"
     assert isinstance(allowed.value, list)
@@ -166,7 +166,7 @@ def test_the_device_list_as_systemd_has_it() -> None:
 
 def test_where_all_is_allowed_systemd_has_no_list() -> None:
     rules = [DeviceRule(allow=True, type="a", access="rwm")]
-    assert of_devices(device_writes(rules), {}) == (Property("DevicePolicy", "s", "auto"),)
+    assert of_devices(device_writes(device_list(rules)), {}) == (Property("DevicePolicy", "s", "auto"),)
 
 
 def annotated(name: str, text: str) -> tuple[Property, ...]:

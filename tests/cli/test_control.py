@@ -13,7 +13,7 @@ from ocirt.spec.linux import Resources
 from ocirt.state import Status
 from tests.cli.commands import Commands
 from tests.lifecycle.test_limits import MIB, read
-from tests.support import eventually
+from tests.support import eventually, linux
 
 pytestmark = pytest.mark.root
 
@@ -123,3 +123,14 @@ def test_kill_of_all_where_nobody_is_left_is_no_error(commands: Commands) -> Non
     commands.run("kill", "--all", commands.id, "KILL")
     assert "container not running" in commands.tried("kill", commands.id, "KILL").stderr
     commands.run("delete", commands.id)
+
+
+def test_limits_that_only_version_1_knows_may_be_left_out(commands: Commands) -> None:
+    """Kernels ignore this one on version 1 too, since Linux 6.6; before, it is refused there as well (5.16)."""
+    members = linux(resources=Resources(memory=Memory(kernel=MIB), pids=Pids(50)))
+    commands.configure(["true"], linux=members)
+    refused = commands.tried("run", commands.id)
+    assert refused.returncode == 1
+    assert "linux.resources.memory.kernel" in refused.stderr
+    done = commands.tried("--ignore-v1-limits", "run", commands.id)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -35,8 +35,13 @@ FILES: Final = Guest(
     (
         "tests/cgroups",
         "tests/lifecycle/test_create.py",
+        "tests/lifecycle/test_device_filter.py",
+        "tests/lifecycle/test_devices.py",
         "tests/lifecycle/test_exec.py",
         "tests/lifecycle/test_failures.py",
+        "tests/lifecycle/test_limits.py",
+        "tests/lifecycle/test_control.py",
+        "tests/test_limits.py",
     ),
 )
 """The host's own files under another kernel, with all controllers on version 2 of cgroups, and with AppArmor."""

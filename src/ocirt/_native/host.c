@@ -167,3 +167,20 @@ int ocirt_take_fd(int pidfd, int number)
 
 	return fd < 0 ? -errno : (int)fd;
 }
+
+/* bpf(2). Signals wait meanwhile, or a long program would be refused with EAGAIN
+ * whenever one arrives while the kernel verifies it. */
+__attribute__((visibility("default")))
+int ocirt_bpf(int command, void *attributes, unsigned size)
+{
+	sigset_t all, before;
+	long result;
+	int error;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	result = syscall(SYS_bpf, command, attributes, size);
+	error = errno;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return result < 0 ? -error : (int)result;
+}

@@ -16,6 +16,9 @@ int ocirt_spawn(int program, const char *plan, size_t size, const int *fds, int 
 
 /* A copy of descriptor `number` of the process behind `pidfd`; or an errno, negative. */
 int ocirt_take_fd(int pidfd, int number);
+
+/* bpf(2) on a union bpf_attr, of which `size` bytes are there: a descriptor or 0; or an errno, negative. */
+int ocirt_bpf(int command, void *attributes, unsigned size);
 /* cdef: end */
 
 #endif
