@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import subprocess
+import sys
 from collections.abc import Iterator
 from subprocess import DEVNULL, PIPE, STDOUT
 
@@ -145,6 +146,21 @@ def test_an_executed_process_can_have_another(place: Lab, members: object, seale
         assert said(container, confined(*LABEL, profile=OTHER, no_new_privileges=sealed)) == f"{OTHER} (enforce)\n"
         program = confined("sh", "-c", "cat /etc/secret; cat /etc/kept", profile=OTHER, no_new_privileges=sealed)
         assert said(container, program).splitlines() == ["secret", KEPT]
+
+
+def test_the_command_line_can_name_another(lab: Lab) -> None:
+    with lab.start(spec_of(confined("sleep", "600"))) as container:
+        assert executed(lab, container).stdout == f"{CONFINED} (enforce)\n"
+        assert executed(lab, container, "--apparmor", OTHER).stdout == f"{OTHER} (enforce)\n"
+        done = executed(lab, container, "--apparmor", "no-such-profile")
+        assert done.returncode == 255
+        assert "process.apparmorProfile: SetLabel exec no-such-profile: write: no such file" in done.stderr
+
+
+def executed(lab: Lab, container: Container, *flags: str) -> subprocess.CompletedProcess[str]:
+    words = ("--root", str(lab.root), "exec", *flags, container.id, *LABEL)
+    command = [sys.executable, "-m", "ocirt", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
 
 
 def test_a_profile_that_is_not_loaded_fails_create(lab: Lab) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ocirt import Container
+from ocirt.cgroups import layout
 from ocirt.errors import NotFoundError, SetupError, SpecError, StateError
 from ocirt.spec import IDMapping, User
 from tests.support import SECONDS, Lab, document, eventually, linux, namespaces, process
@@ -197,28 +198,30 @@ def test_a_created_container_can_be_looked_into(lab: Lab) -> None:
         assert container.status == "running"
 
 
-def freezer(container: Container) -> Path:
-    """The file that stops a container's processes, which the next version of this library will write to."""
+def freeze(container: Container, *, wanted: bool = True) -> None:
+    """Stop a container's processes, as the next version of this library will."""
     lines = Path(f"/proc/{container.pid}/cgroup").read_text("ascii").splitlines()
-    for line in lines:
-        _, controllers, path = line.split(":")
-        if controllers == "freezer":
-            return Path(f"/sys/fs/cgroup/freezer{path}/freezer.state")
-    pytest.skip("no freezer of cgroup version 1 here")
+    paths = {controllers: path for _, controllers, path in (line.split(":") for line in lines)}
+    if "freezer" in paths:
+        file, words = f"/sys/fs/cgroup/freezer{paths['freezer']}/freezer.state", ("THAWED", "FROZEN")
+    elif layout.probe().mode == "v2":
+        file, words = f"/sys/fs/cgroup{paths['']}/cgroup.freeze", ("0", "1")
+    else:
+        pytest.skip("no freezer of cgroups here")
+    Path(file).write_text(words[wanted])
 
 
 def test_a_paused_container_takes_no_process(container: Container) -> None:
-    file = freezer(container)
-    file.write_text("FROZEN")
+    freeze(container)
     eventually(lambda: container.status == "paused", "paused")
     with pytest.raises(StateError, match="cannot exec in a paused container"):
         said(container, "true")
-    file.write_text("THAWED")
-    assert container.status == "running"
+    freeze(container, wanted=False)
+    eventually(lambda: container.status == "running", "running")
 
 
 def test_a_paused_container_can_be_deleted_by_force(container: Container, lab: Lab) -> None:
-    freezer(container).write_text("FROZEN")
+    freeze(container)
     eventually(lambda: container.status == "paused", "paused")
     container.delete(force=True)
     assert lab.remains() == []

@@ -1,44 +1,55 @@
-"""``python -m tests.vm``: run the tests for a virtual machine in one, and end as pytest does."""
+"""``python -m tests.vm``: run the tests for virtual machines there, and end as pytest does."""
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from tests.vm import needs
-from tests.vm.guests import FILES, GUESTS, ROOT
+from tests.vm.guests import FILES, GUESTS, Guest
 from tests.vm.kernel import kernel
-from tests.vm.machine import Machine
 
-CACHE: Final = ROOT / "build/vm"
+CACHE: Final = needs.ROOT / "build/vm"
 MINUTES: Final = 20
 
 
 def main() -> int:
+    """One machine at a time: each takes two processors."""
     options, arguments = _parser().parse_known_args()
-    guest = GUESTS[options.guest]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the machine is ended with us
+    deadline = time.monotonic() + options.minutes * 60
+    names = [options.guest] if options.guest else [FILES.name] if arguments else list(GUESTS)
     try:
         needs.check()
-        machine = Machine(kernel(CACHE), CACHE / guest.name)
-        named = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
-        paths = () if named else guest.paths()
-        command = (str(ROOT), str(machine.kernel.directory), f"--guest={guest.name}", *arguments, *paths)
-        return machine.run(guest.script, command, options.minutes * 60)
+        codes = [_run(GUESTS[name], arguments, deadline) for name in names]
     except needs.VMError as error:
         sys.stderr.write(f"vm-test: {error}\n")
         return 1
+    return next(filter(None, codes), 0)
+
+
+def _run(guest: Guest, arguments: Sequence[str], deadline: float) -> int:
+    machine = guest.machine(kernel(CACHE), CACHE)
+    named = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
+    words = [f"--guest={guest.name}", *arguments, *(() if named else guest.paths())]
+    return machine.run(words, deadline - time.monotonic())
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.vm",
-        description="Run the tests for a virtual machine in one.",
+        description="Run the tests for virtual machines there.",
         epilog="All other arguments are pytest's.",
         allow_abbrev=False,
     )
-    parser.add_argument("--guest", choices=GUESTS, default=FILES.name, help="which machine (%(default)s)")
+    parser.add_argument(
+        "--guest", choices=GUESTS, help=f"one machine (all of them; with arguments for pytest, {FILES.name})"
+    )
     parser.add_argument("--minutes", type=float, default=MINUTES, help="how long it may take (%(default)s)")
     return parser
 

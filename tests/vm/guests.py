@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from attrs import frozen
 
-TESTS: Final = Path(__file__).resolve().parent.parent
-ROOT: Final = TESTS.parent
+from tests.vm import files, systemd
+from tests.vm.kernel import Kernel
+from tests.vm.machine import Machine
+from tests.vm.needs import ROOT
 
 
 @frozen
@@ -17,23 +20,24 @@ class Guest:
 
     name: str
     """What ``@pytest.mark.vm`` calls it."""
-    script: Path
-    """What makes the machine ready and runs pytest, with pytest's arguments."""
-    also: tuple[str, ...]
-    """Tests that run anywhere, and here because much is different: version 2 of cgroups alone, an older kernel."""
+    machine: Callable[[Kernel, Path], Machine]
+    """With what it has to keep in a directory."""
+    also: tuple[str, ...] = ()
+    """Tests that run anywhere, and here because much is different."""
 
     def paths(self) -> list[str]:
-        """Files with its tests, relative to the project: those that are marked, and those of ``also``."""
-        files = sorted(TESTS.rglob("test_*.py"))
-        marked = [path for path in files if "pytest.mark.vm" in path.read_text("utf-8")]
+        """Files with its tests, relative to the project: those with marked ones, where others skip, and ``also``."""
+        found = sorted((ROOT / "tests").rglob("test_*.py"))
+        marked = [path for path in found if "pytest.mark.vm" in path.read_text("utf-8")]
         return [*(str(path.relative_to(ROOT)) for path in marked), *self.also]
 
 
 FILES: Final = Guest(
     "files",
-    TESTS / "vm/files.sh",
+    files.machine,
     (
         "tests/cgroups",
+        "tests/lifecycle/test_caller.py",
         "tests/lifecycle/test_create.py",
         "tests/lifecycle/test_device_filter.py",
         "tests/lifecycle/test_devices.py",
@@ -44,6 +48,6 @@ FILES: Final = Guest(
         "tests/test_limits.py",
     ),
 )
-"""The host's own files under another kernel, with all controllers on version 2 of cgroups, and with AppArmor."""
+SYSTEMD: Final = Guest("systemd", systemd.machine)
 
-GUESTS: Final = {guest.name: guest for guest in (FILES,)}
+GUESTS: Final = {guest.name: guest for guest in (FILES, SYSTEMD)}

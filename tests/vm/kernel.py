@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Final
 
 from attrs import frozen
 
-from tests.vm.needs import VMError, program
+from tests.vm.needs import VMError, program, run
 
 METAPACKAGE: Final = "linux-image-amd64"
 """Depends on the one kernel that its release of Debian has now."""
@@ -55,31 +54,24 @@ def _download(directory: Path) -> Path:
     except VMError:
         if os.geteuid() != 0:
             raise
-    _run([program("apt-get"), "--quiet=2", "update"], directory)
+    run([program("apt-get"), "--quiet=2", "update"], directory)
     return _ask_apt(directory)
 
 
 def _ask_apt(directory: Path) -> Path:
-    depends = _run([program("apt-cache"), "depends", METAPACKAGE], directory)
+    depends = run([program("apt-cache"), "depends", METAPACKAGE], directory)
     names = [line.split()[1] for line in depends.splitlines() if line.strip().startswith("Depends: linux-image-")]
     if len(names) != 1:
         raise VMError(f"apt knows no kernel by the name of {METAPACKAGE}")
     # The user that apt would become for this cannot write here.
     unsandboxed = ["-o", f"APT::Sandbox::User={'root' if os.geteuid() == 0 else ''}"]
-    _run([program("apt-get"), "--quiet=2", *unsandboxed, "download", *names], directory)
+    run([program("apt-get"), "--quiet=2", *unsandboxed, "download", *names], directory)
     (package,) = directory.glob("*.deb")
     return package
 
 
 def _unpack(package: Path, directory: Path) -> None:
-    _run([program("dpkg-deb"), "--extract", str(package), str(directory)], package.parent)
+    run([program("dpkg-deb"), "--extract", str(package), str(directory)], package.parent)
     shutil.rmtree(directory / "usr")
     (modules,) = (directory / "lib/modules").iterdir()
-    _run([program("depmod"), "--basedir", str(directory), modules.name], package.parent)
-
-
-def _run(command: list[str], directory: Path) -> str:
-    done = subprocess.run(command, cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise VMError(f"{' '.join(command)}: {done.stderr.strip()}")
-    return done.stdout
+    run([program("depmod"), "--basedir", str(directory), modules.name], package.parent)

@@ -22,9 +22,6 @@ from tests.vm.needs import VMError, program
 MEMORY: Final = "2G"
 PROCESSORS: Final = 2
 
-FILES: Final = ("local", "id=cached", "path=/", "readonly=on", "security_model=none", "multidevs=remap")
-"""The host's files once more, for the script to mount in a way that keeps what was read (files.sh)."""
-
 BEGIN, END = "== begin", "== end"
 """Lines of the script: what stands between them is for people to see, and the rest of the console for the log."""
 
@@ -34,13 +31,17 @@ TAIL: Final = 20
 
 @frozen
 class Machine:
-    """What all machines have in common; they differ in the script."""
+    """One kernel, one script."""
 
     kernel: Kernel
     shared: Path
     """A directory that the machine can write to: its result goes there."""
+    script: tuple[str, ...]
+    """What makes the machine ready and runs pytest; pytest's arguments come after."""
+    options: tuple[str, ...]
+    """More of virtme-run's, the last of all."""
 
-    def run(self, script: Path, arguments: Sequence[str], seconds: float) -> int:
+    def run(self, arguments: Sequence[str], seconds: float) -> int:
         """The exit status that the script left.
 
         :raises VMError: it left none, or not in time.
@@ -49,7 +50,7 @@ class Machine:
         result = self.shared / "status"
         result.unlink(missing_ok=True)
         # On the kernel's command line is little room, so what to do stands in a file.
-        (self.shared / "command").write_text(shlex.join([str(script), *arguments]) + "\n")
+        (self.shared / "command").write_text(shlex.join([*self.script, *arguments]) + "\n")
         try:
             self._show(self._lines(time.monotonic() + seconds))
         except VMError as error:
@@ -74,13 +75,12 @@ class Machine:
                     sys.stdout.flush()
 
     def command(self) -> list[str]:
-        """How virtme-run is called. Without udev it finds no other way to talk than the console."""
+        """How virtme-run is called."""
         return [
             program("virtme-run"),
-            *("--kimg", str(self.kernel.image), "--mods", "auto", "--no-virtme-ng-init", "--show-boot-console"),
+            *("--kimg", str(self.kernel.image), "--mods", "auto"),
             *("--disable-kvm", "--memory", MEMORY, "--cpus", str(PROCESSORS)),
-            *("--rwdir", f"/run/shared={self.shared}", "--script-sh", "sh /run/shared/command"),
-            *("--qemu-opts", "-fsdev", ",".join(FILES), "-device", "virtio-9p-pci,fsdev=cached,mount_tag=cached"),
+            *self.options,
         ]
 
     def _lines(self, deadline: float) -> Iterator[str]:

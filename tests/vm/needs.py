@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
+"""The project."""
 
 PACKAGES: Final = {
     "qemu-system-x86_64": "qemu-system-x86",
     "apparmor_parser": "apparmor",
     "depmod": "kmod",
     "busybox": "busybox-static",
+    "debootstrap": "debootstrap",
 }
 """Programs, and the packages of Debian that they are in."""
 
@@ -50,3 +55,14 @@ def _has(name: str) -> bool:
     except VMError:
         return False
     return True
+
+
+def run(command: list[str], directory: Path) -> str:
+    """What a program prints.
+
+    :raises VMError: it failed.
+    """
+    done = subprocess.run(command, cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise VMError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
