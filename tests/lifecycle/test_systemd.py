@@ -424,3 +424,19 @@ def test_a_device_list_outlives_what_systemd_does_to_the_unit(lab: Lab, allow: b
         for path, expected in (("/dev/screen", status), ("/dev/zero", 0)):
             process = container.exec(["sh", "-c", f": < {path}"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             assert process.wait(60) == expected, (path, command)
+
+
+@needs_v2
+def test_a_subgroup_holds_the_container_and_the_scope_its_limits(lab: Lab) -> None:
+    described = linux(resources=Resources(memory=Memory(limit=64 * MIB), pids=Pids(20)))
+    spec = document("sleep", "600", linux=described, annotations={"run.oci.systemd.subgroup": "container"})
+    container = create(lab, spec)
+    unit = f"ocirt-{container.id}.scope"
+    assert own_cgroup(container.pid) == {f"/system.slice/{unit}/container"}
+    assert show(unit, "MemoryMax", "TasksMax") == {"MemoryMax": str(64 * MIB), "TasksMax": "20"}
+    assert (file(container, "memory.max"), file(container, "../memory.max")) == (str(64 * MIB),) * 2
+    container.start()
+    process = container.exec(["sleep", "600"], stdin=subprocess.DEVNULL)
+    assert own_cgroup(process.pid) == own_cgroup(container.pid)
+    container.delete(force=True)
+    assert loaded(unit) == []
