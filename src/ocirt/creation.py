@@ -144,6 +144,8 @@ class Creation:
             from ocirt.cgroups import delegation
 
             delegation.hand_over(self.record.cgroup, self.prepared.owner)
+        if pid and self.prepared.unit is not None and self.prepared.unit.divided:
+            self._join_cgroup(pid)
 
     def _start_unit(self, unit: Wanted, launched: Launch) -> None:
         """Unless init has failed already: why, it tells in a moment."""

@@ -212,10 +212,10 @@ class Execution:
         if not self.by_systemd or self.record.unit is None:
             self.cgroup.join(pid)
             return
-        from ocirt.cgroups import systemd
+        from ocirt.cgroups import systemd, units
 
-        (top,), (place,) = self.record.cgroup.directories, self.cgroup.directories
-        systemd.attach(self.record.unit, pid, place.path.removeprefix(top.path))
+        (place,) = self.cgroup.directories
+        systemd.attach(self.record.unit, pid, units.below(self.record.unit, place.path))
 
     def _place(self, pid: int) -> None:
         """config.md, execCPUAffinity: initial is what it has before it is in the container's cgroups."""

@@ -49,7 +49,7 @@ KERNEL_ACTIONS: Final = {
 }
 """Their names in /proc/sys/kernel/seccomp/actions_avail (seccomp(2))."""
 
-UNSAFE_ANNOTATIONS: Final = ("org.systemd.property.",)
+UNSAFE_ANNOTATIONS: Final = ("org.systemd.property.", "run.oci.systemd.subgroup")
 """Those of a configuration by which it could do more than its members say; a dot at the end makes it a prefix."""
 
 

@@ -20,7 +20,6 @@ def asking(
     return document("true", mounts=mounts, linux=described, process=process("true", user=user))
 
 
-@pytest.mark.covers("linux.namespaces[].type")
 def test_a_writable_view_of_its_own_cgroups_is_for_the_containers_user() -> None:
     assert owner(asking(VIEW)) == 7
 

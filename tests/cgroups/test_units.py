@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocirt.cgroups.units import Place, cgroup_name, escaped, place, slice_path
-from ocirt.errors import SpecError
+from ocirt.cgroups.units import SUBGROUP, Place, Unit, below, cgroup_name, escaped, place, slice_path, subgroup
+from ocirt.errors import SpecError, UnsupportedError
 
 components = st.text(st.sampled_from("abcXYZ019_"), min_size=1, max_size=6).filter(lambda text: text[0] != "_")
 levels = st.lists(components, min_size=1, max_size=6)
@@ -110,6 +110,26 @@ def test_whatever_is_taken_stays_below_its_systemd(text: str, id: str) -> None:
         return
     assert path.startswith("/")
     assert not {"", ".", ".."} & set(path[1:].split("/"))
+
+
+def test_a_subgroup_is_one_cgroup_below_a_scope() -> None:
+    scope = place(None, "demo", "system")
+    assert subgroup({SUBGROUP: "container"}, scope) == "container"
+    assert subgroup({SUBGROUP: ""}, scope) == subgroup({}, scope) == ""
+    assert below(Unit(scope.name, "system"), f"/sys/fs/cgroup{scope.path}/container/a") == "/container/a"
+    assert below(Unit(scope.name, "system"), f"/sys/fs/cgroup{scope.path}") == ""
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "/a", "cgroup.procs", "memory.max", "_a", "a\n"])
+def test_a_subgroup_leads_nowhere_else(name: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        subgroup({SUBGROUP: name}, place(None, "demo", "system"))
+    assert caught.value.problems[0].path == 'annotations["run.oci.systemd.subgroup"]'
+
+
+def test_a_slice_has_no_subgroup() -> None:
+    with pytest.raises(UnsupportedError, match="name a scope"):
+        subgroup({SUBGROUP: "a"}, place("::a.slice", "demo", "system"))
 
 
 def test_a_unit_named_like_a_file_of_the_kernels_is_marked() -> None:

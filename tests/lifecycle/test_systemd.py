@@ -16,10 +16,10 @@ from ocirt import Container, Spec, containers
 from ocirt.cgroups import layout, systemd
 from ocirt.cgroups.units import Unit, has_systemd
 from ocirt.errors import SetupError, SpecError
-from ocirt.spec import Linux
+from ocirt.spec import Device
 from ocirt.spec.config import Hook, Hooks
 from ocirt.spec.limits import CPU, HugepageLimit, Memory, Pids
-from ocirt.spec.linux import Resources
+from ocirt.spec.linux import DeviceRule, Resources
 from ocirt.streams import Stream
 from tests.support import Lab, document, eventually, linux, namespaces, said, shell
 
@@ -30,20 +30,13 @@ pytestmark = [
 ]
 
 
-def without_devices(spec: Spec) -> Spec:
-    """A device list is another test's concern."""
-    described = spec.linux or Linux()
-    resources = (described.resources or Resources()).evolve(devices=())
-    return spec.evolve(linux=described.evolve(resources=resources))
-
-
 needs_v2 = pytest.mark.skipif(layout.probe().mode != "v2", reason="needs cgroup version 2 alone")
 
 
 def create(lab: Lab, spec: Spec, *, id: str | None = None, stdout: Stream = subprocess.DEVNULL) -> Container:
     return Container.create(
         id or lab.new_id(),
-        lab.bundle(without_devices(spec)),
+        lab.bundle(spec),
         root=lab.root,
         stdin=subprocess.DEVNULL,
         stdout=stdout,
@@ -274,7 +267,7 @@ def test_the_record_says_which_unit_before_there_is_one(lab: Lab) -> None:
         "Container.create(sys.argv[1], sys.argv[2], root=sys.argv[3], cgroup_manager='systemd')"
     )
     container_id = lab.new_id()
-    bundle = lab.bundle(without_devices(document("true", hooks=hooks))).path
+    bundle = lab.bundle(document("true", hooks=hooks)).path
     creator = subprocess.Popen([sys.executable, "-c", script, container_id, str(bundle), str(lab.root)])
     intent = lab.root / container_id / "intent.json"
     eventually(lambda: loaded(f"ocirt-{container_id}"), "the unit is there")
@@ -326,7 +319,7 @@ print(point - 1)
 
 @pytest.mark.slow
 def test_no_unit_is_left_after_delete_wherever_the_creator_was_killed(lab: Lab) -> None:
-    bundle = lab.bundle(without_devices(document("sleep", "600"))).path
+    bundle = lab.bundle(document("sleep", "600")).path
     lab.root.mkdir(mode=0o700)
     command = [sys.executable, "-c", KILLED, lab.new_id(), str(lab.root), str(bundle)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
@@ -416,3 +409,34 @@ def test_it_is_paused_and_resumed_by_us(lab: Lab) -> None:
     assert container.status == "paused"
     container.resume()
     assert container.status == "running"
+
+
+@pytest.mark.parametrize(("allow", "status"), [(False, 1), (True, 0)])
+def test_a_device_list_outlives_what_systemd_does_to_the_unit(lab: Lab, allow: bool, status: int) -> None:
+    screen = Device("c", "/dev/screen", 7, 0)  # vcs(4), which no default rule names
+    rules = (DeviceRule(allow=False, access="rwm"), DeviceRule(allow=allow, type="c", major=7, minor=0, access="rw"))
+    described = linux(devices=(screen,), resources=Resources(devices=rules))
+    container = create(lab, document("sleep", "600", linux=described))
+    container.start()
+    unit = f"ocirt-{container.id}.scope"
+    for command in (["daemon-reload"], ["set-property", "--runtime", unit, "CPUWeight=50"]):
+        subprocess.run(["systemctl", *command], check=True)
+        for path, expected in (("/dev/screen", status), ("/dev/zero", 0)):
+            process = container.exec(["sh", "-c", f": < {path}"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            assert process.wait(60) == expected, (path, command)
+
+
+@needs_v2
+def test_a_subgroup_holds_the_container_and_the_scope_its_limits(lab: Lab) -> None:
+    described = linux(resources=Resources(memory=Memory(limit=64 * MIB), pids=Pids(20)))
+    spec = document("sleep", "600", linux=described, annotations={"run.oci.systemd.subgroup": "container"})
+    container = create(lab, spec)
+    unit = f"ocirt-{container.id}.scope"
+    assert own_cgroup(container.pid) == {f"/system.slice/{unit}/container"}
+    assert show(unit, "MemoryMax", "TasksMax") == {"MemoryMax": str(64 * MIB), "TasksMax": "20"}
+    assert (file(container, "memory.max"), file(container, "../memory.max")) == (str(64 * MIB),) * 2
+    container.start()
+    process = container.exec(["sleep", "600"], stdin=subprocess.DEVNULL)
+    assert own_cgroup(process.pid) == own_cgroup(container.pid)
+    container.delete(force=True)
+    assert loaded(unit) == []

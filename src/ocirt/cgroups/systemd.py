@@ -54,6 +54,8 @@ class Wanted:
     properties: tuple[Property, ...]
     """Of devices and annotations."""
     version_1: bool
+    divided: bool = False
+    """The container goes to a cgroup below the unit's, which must be empty of processes to have controllers there."""
 
 
 def choose(
@@ -73,9 +75,12 @@ def choose(
     bus: Bus = "user" if rootless else "system"
     place = units.place(cgroups_path, container_id, bus)
     extra = properties.of_annotations(annotations)
+    subgroup = units.subgroup(annotations, place)
     _check(here, rootless)
-    manager = ask(bus)
-    directories = tuple(_directories(here, manager.control_group, place.path))
+    if subgroup and here.layout.mode != "v2":
+        raise UnsupportedError(f'annotations["{units.SUBGROUP}"]', "needs cgroup version 2 alone")
+    path = f"{place.path}/{subgroup}" if subgroup else place.path
+    directories = tuple(_directories(here, ask(bus).control_group, path))
     exists = place.is_slice and any(os.path.isdir(directory.path) for directory in directories)
     version_1 = here.layout.mode != "v2"
     devices = properties.of_devices(writes, _device_groups()) if version_1 else ()
@@ -86,6 +91,7 @@ def choose(
         f"ocirt container {container_id}",
         (*devices, *extra),
         version_1,
+        bool(subgroup),
     )
 
 

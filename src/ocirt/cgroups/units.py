@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
-from ocirt.errors import Problem, SpecError
+from ocirt.errors import Problem, SpecError, UnsupportedError
 
 ORIGIN: Final = "linux.cgroupsPath"
 
@@ -19,6 +20,9 @@ Bus = Literal["system", "user"]
 
 SLICE: Final = ".slice"
 SCOPE: Final = ".scope"
+
+SUBGROUP: Final = "run.oci.systemd.subgroup"
+"""crun's annotation: a cgroup below the scope's for the container, which the scope's limits hold from outside."""
 
 PREFIX: Final = "ocirt"
 DEFAULT_SLICE: Final[dict[Bus, str]] = {"system": "system.slice", "user": "user.slice"}
@@ -76,6 +80,23 @@ def place(cgroups_path: str | None, container_id: str, bus: Bus) -> Place:
     return _checked(Place(slice_ or DEFAULT_SLICE[bus], name), cgroups_path)
 
 
+def subgroup(annotations: Mapping[str, str], found: Place) -> str:
+    """Where below the unit's cgroup the container goes: a name, or nothing for the unit's own.
+
+    :raises SpecError: no cgroup can be named so.
+    :raises UnsupportedError: only a scope is handed over as a whole.
+    """
+    name = annotations.get(SUBGROUP, "")
+    if not name:
+        return ""
+    origin = f'annotations["{SUBGROUP}"]'
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9:_.@+-]{0,199}", name) or cgroup_name(name) != name:
+        raise SpecError([Problem(origin, name, "must be the name of one cgroup, and none of the kernel's files")])
+    if found.is_slice:
+        raise UnsupportedError(origin, "a slice is systemd's own to divide: name a scope in linux.cgroupsPath")
+    return name
+
+
 def _checked(found: Place, text: str) -> Place:
     slice_path(found.slice)
     if found.is_slice and slice_path(found.name) == "/":
@@ -104,6 +125,11 @@ def cgroup_name(unit: str) -> str:
     """A unit's directory: its name, with a mark before what could be taken for one of the kernel's files."""
     stem = unit.rpartition(".")[0]
     return f"_{unit}" if unit[0] in "_." or unit.startswith("cgroup.") or stem in CONTROLLERS else unit
+
+
+def below(unit: Unit, directory: str) -> str:
+    """Where below the unit's own cgroup a directory is; with a slash, or empty."""
+    return directory.partition(f"/{cgroup_name(unit.name)}")[2]
 
 
 def has_systemd() -> bool:
