@@ -1,4 +1,8 @@
-"""A container and its operations (runtime.md, Operations)."""
+"""A container and its operations (runtime.md, Operations).
+
+Long, because all that can be asked of a container is one class; what takes more than a few lines is done in the
+modules that it imports when they are needed.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, cast, overload
 
 from ocirt import hooks
+from ocirt.allowed import TABLE
 from ocirt.bundle import Bundle
 from ocirt.creation import create, describe
 from ocirt.ending import Endings, ExitStatus
@@ -37,44 +42,6 @@ REAP_MILLISECONDS: Final = 5
 
 KILL_SECONDS: Final = 10.0
 """How long delete waits for what it has killed, as runc."""
-
-TABLE: Final[Mapping[str, Mapping[Status, str]]] = {
-    "start": {
-        Status.CREATING: "cannot start a container in the creating state",
-        Status.RUNNING: "cannot start an already running container",
-        Status.PAUSED: "cannot start a container in the paused state",
-        Status.STOPPED: "cannot start a container that has stopped",
-    },
-    "kill": {
-        Status.CREATING: "container not running",
-        Status.STOPPED: "container not running",
-    },
-    "pause": {
-        Status.CREATING: "container not running",
-        Status.PAUSED: "container not running",
-        Status.STOPPED: "container not running",
-    },
-    "resume": {
-        Status.CREATING: "container not paused",
-        Status.CREATED: "container not paused",
-        Status.RUNNING: "container not paused",
-        Status.STOPPED: "container not paused",
-    },
-    "update": {
-        Status.CREATING: "container not running",
-        Status.STOPPED: "container not running",
-    },
-    "exec": {
-        Status.CREATING: "cannot exec in a container that is being created",
-        Status.PAUSED: "cannot exec in a paused container (use --ignore-paused to override)",
-        Status.STOPPED: "cannot exec in a stopped container",
-    },
-    "delete": {
-        Status.RUNNING: "cannot delete container %s that is not stopped: running",
-        Status.PAUSED: "cannot delete container %s that is not stopped: paused",
-    },
-}
-"""Which operation fails in which status, and with what words; what is not here is allowed."""
 
 
 class Container:
@@ -157,7 +124,9 @@ class Container:
         container._answers = request.answers
         if die_with_parent:
             with container._deleted_on_error():
-                container._lifeline = _watch(process.fileno())
+                from ocirt.lifeline import watch
+
+                container._lifeline = watch(process.fileno())
         return container
 
     @classmethod
@@ -580,23 +549,3 @@ def _answers(handler: Handler | None) -> Answers | None:
     from ocirt.answers import Answers
 
     return Answers(handler)
-
-
-def _watch(init: int) -> int:
-    """Start the watchdog of ``die_with_parent``; as long as the result is open in this process, nothing happens."""
-    from ocirt.launch import Prepared, launch
-    from ocirt.plan import Plan
-    from ocirt.plan.context import InitPidfd
-    from ocirt.plan.ops import Fd, KillWhenOrphaned
-
-    read, write = os.pipe2(os.O_CLOEXEC)
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        plan = Plan((KillWhenOrphaned(Fd(0), Fd(1)),), (InitPidfd(), InitPidfd()))
-        watchdog = launch(Prepared.of(plan), [init, read], (null, null, null))
-        watchdog.events.close()
-        Process((), watchdog.pid, watchdog.pidfd).close()
-    finally:
-        os.close(read)
-        os.close(null)
-    return write
