@@ -195,7 +195,10 @@ def spawn_error(first: Op, error: int) -> OCIError:
     hint = ""
     if error == errno.ENOSPC:
         hint = "the limit of namespaces is reached (sysctl user.max_*_namespaces)"
-    if error == errno.ENOMEM:  # what the start itself takes is charged to a cgroup that it is born into
+    if error in (
+        errno.ENOMEM,
+        errno.E2BIG,
+    ):  # a cgroup that it is born into is charged; execve has no page for arguments
         hint = "there is no memory for another process; is the container's limit too low?"
     return SetupError(first.origin, type(first).__name__, "clone3", error, hint=hint)
 
