@@ -38,8 +38,13 @@ def _settings(resources: Resources, controllers: Controllers, strict: bool) -> I
             yield from convert(resources, strict)
     for name, convert in v2.CONTROLLERS.items():
         if name in controllers.v2:
-            yield from (setting._replace(version=2) for setting in convert(resources, strict))
+            yield from map(_on_v2, convert(resources, strict))
     yield from v2.unified(resources, controllers)
+
+
+def _on_v2(setting: Setting) -> Setting:
+    otherwise = setting.otherwise and _on_v2(setting.otherwise)
+    return setting._replace(version=2, otherwise=otherwise)
 
 
 def asks(resources: Resources) -> bool:
