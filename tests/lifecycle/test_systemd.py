@@ -222,6 +222,7 @@ def test_one_is_killed_as_a_whole(lab: Lab) -> None:
     assert loaded(f"ocirt-{container.id}") == []
 
 
+@needs_v2
 def test_a_frozen_one_is_paused_and_deleted(lab: Lab) -> None:
     container = create(lab, document("sleep", "600"))
     container.start()
@@ -271,7 +272,8 @@ def test_the_record_says_which_unit_before_there_is_one(lab: Lab) -> None:
     creator = subprocess.Popen([sys.executable, "-c", script, container_id, str(bundle), str(lab.root)])
     intent = lab.root / container_id / "intent.json"
     eventually(lambda: loaded(f"ocirt-{container_id}"), "the unit is there")
-    assert json.loads(intent.read_bytes())["record"]["unit"] == {"name": f"ocirt-{container_id}.scope", "bus": "system"}
+    unit = {"name": f"ocirt-{container_id}.scope", "bus": "system", "ours": True}
+    assert json.loads(intent.read_bytes())["record"]["unit"] == unit
     creator.kill()
     creator.wait()
     Container.load(container_id, root=lab.root).delete(force=True)
