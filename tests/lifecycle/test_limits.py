@@ -95,7 +95,11 @@ VALUES: list[tuple[Resources, Files, Files]] = [
     (Resources(pids=Pids(50)), {"pids.max": "50"}, {"pids.max": "50"}),
     (Resources(pids=Pids(-1)), {"pids.max": "max"}, {"pids.max": "max"}),
     (Resources(pids=Pids(0)), {"pids.max": "0"}, {"pids.max": "0"}),
-    (Resources(block_io=BlockIO(weight=300)), {"blkio.bfq.weight": "300"}, {"io.bfq.weight|io.weight": "default 300|default 2930"}),
+    (
+        Resources(block_io=BlockIO(weight=300)),
+        {"blkio.bfq.weight": "300"},
+        {"io.bfq.weight|io.weight": "default 300|default 2930"},
+    ),
     (
         Resources(block_io=BlockIO(throttle_read_bps_device=[Throttle(*DISK, MIB)])),
         {"blkio.throttle.read_bps_device": f"{NUMBER} 1048576"},
