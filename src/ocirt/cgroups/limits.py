@@ -258,11 +258,8 @@ def _present(cgroup: Cgroup, setting: Setting) -> Setting | None:
     if setting.file == "memory.oom_control":
         return setting._replace(values=(text.split()[1],), above="")
     keyed = setting.file in _KEYED or ":" in setting.values[0]
-    values = (
-        tuple(_line(setting.file, text, value) for value in setting.values)
-        if keyed
-        else (text.partition("\n")[0] or "\n",)
-    )
+    general = text.partition("\n")[0] or "\n"
+    values = tuple(_line(setting.file, text, value) for value in setting.values) if keyed else (general,)
     return setting._replace(values=values, above="")
 
 
