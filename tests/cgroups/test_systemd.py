@@ -23,6 +23,7 @@ from ocirt.cgroups.units import Unit, has_systemd, place
 from ocirt.errors import SetupError, UnsupportedError
 from tests.support import Lab, document
 
+from . import machines
 from .bus import Answer, Bus, Call, started
 
 UNIT = Unit("p-x.scope", "system")
@@ -102,6 +103,36 @@ def test_a_slice_that_was_there_is_told_of_limits_and_stays(bus: Start) -> None:
     systemd.stop(there.unit)
     limits = [("MemoryMax", ("t", 4096)), ("TasksMax", ("t", 5))]
     assert served.calls == [("SetUnitProperties", ("a-b.slice", True, limits))]
+
+
+@pytest.mark.parametrize(
+    ("path", "annotations", "origin"),
+    [
+        ("::a.slice", {}, "linux.cgroupsPath"),
+        ("::a", {"run.oci.systemd.subgroup": "b"}, 'annotations["run.oci.systemd.subgroup"]'),
+    ],
+)
+def test_what_only_version_2_can_do_is_refused_beside_version_1(
+    monkeypatch: pytest.MonkeyPatch, path: str, annotations: dict[str, str], origin: str
+) -> None:
+    monkeypatch.setattr("ocirt.cgroups.units.has_systemd", lambda: True)
+    with pytest.raises(UnsupportedError, match="needs cgroup version 2 alone") as caught:
+        systemd.choose(machines.HYBRID, path, "demo", annotations=annotations)
+    assert caught.value.origin == origin
+    assert systemd.choose(machines.V2, path, "demo", annotations=annotations).unit.name.startswith("a.")
+
+
+def test_in_every_hierarchy_the_path_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is above it is systemd's, but where systemd cares for no controller."""
+    monkeypatch.setattr("ocirt.cgroups.units.has_systemd", lambda: True)
+    found = systemd.choose(machines.V1, "a-b.slice:p:x", "demo", annotations={}).placement.directories
+    assert {directory.path.partition("/a.slice")[2] for directory in found} == {"/a-b.slice/p-x.scope"}
+    assert {directory.controllers: directory.parents for directory in found} == {
+        ("name=systemd",): (),
+        ("cpu", "cpuacct"): (),
+        ("memory",): (),
+        ("cpuset",): ("/sys/fs/cgroup/cpuset/a.slice", "/sys/fs/cgroup/cpuset/a.slice/a-b.slice"),
+    }
 
 
 def test_a_job_may_end_before_it_is_named(bus: Start) -> None:

@@ -103,6 +103,7 @@ def test_a_path_names_slice_prefix_and_name(lab: Lab) -> None:
     subprocess.run(["systemctl", "stop", "ocirt.slice"], check=True)
 
 
+@needs_v2
 def test_a_name_that_ends_so_is_a_slice_of_its_own(lab: Lab) -> None:
     name = f"ocirt{os.getpid()}.slice"
     container = create(lab, document("sleep", "600", linux=linux(cgroups_path=f"::{name}")))

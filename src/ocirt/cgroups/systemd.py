@@ -77,8 +77,8 @@ def choose(
     extra = properties.of_annotations(annotations)
     subgroup = units.subgroup(annotations, place)
     _check(here, rootless)
-    if subgroup and here.layout.mode != "v2":
-        raise UnsupportedError(f'annotations["{units.SUBGROUP}"]', "needs cgroup version 2 alone")
+    if here.layout.mode != "v2":
+        _check_version_1(place, subgroup)
     path = f"{place.path}/{subgroup}" if subgroup else place.path
     directories = tuple(_directories(here, ask(bus).control_group, path))
     exists = place.is_slice and any(os.path.isdir(directory.path) for directory in directories)
@@ -100,6 +100,15 @@ def _check(here: Here, rootless: bool) -> None:
         raise UnsupportedError(ORIGIN, "systemd not running on this host, cannot use systemd cgroups manager")
     if rootless and here.layout.mode != "v2":
         raise UnsupportedError(ORIGIN, "a user's systemd can give away cgroups of version 2 alone")
+
+
+def _check_version_1(place: Place, subgroup: str) -> None:
+    """Who is moved to a slice by files may at that moment be among those whom systemd moves from one hierarchy's
+    cgroup to another for a reason of its own, and end up elsewhere."""
+    if place.is_slice:
+        raise UnsupportedError(ORIGIN, "a slice with processes of its own needs cgroup version 2 alone: name a scope")
+    if subgroup:
+        raise UnsupportedError(f'annotations["{units.SUBGROUP}"]', "needs cgroup version 2 alone")
 
 
 @functools.cache
