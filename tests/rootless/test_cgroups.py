@@ -85,9 +85,10 @@ def given() -> Iterator[Path]:
         directory.rmdir()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def session() -> Iterator[None]:
-    """The user is known and has a systemd of its own."""
+    """The user is known and has a systemd of its own: one for all tests, since logind ends a session in its own time
+    and would take the next one's directory along."""
     lines = {
         "passwd": f"tester:x:{UID}:{GID}::/:/bin/sh\n",
         "group": f"tester:x:{GID}:\n",
