@@ -189,6 +189,16 @@ def test_removal_takes_everything_and_can_be_repeated(store: StateStore) -> None
     assert store.ids() == []
 
 
+def test_a_configuration_that_is_deleted_while_the_directory_is_open_is_not_found(store: StateStore) -> None:
+    """Whoever kills reads it, and somebody else may delete meanwhile."""
+    with store.claim("one") as directory, store.open("one") as other:
+        directory.intend(RECORD, b"{}")
+        assert other.read_config() == {}
+        directory.remove()
+        with pytest.raises(NotFoundError):
+            other.read_config()
+
+
 def test_a_record_is_json_with_its_fields(store: StateStore) -> None:
     with store.claim("one") as directory:
         directory.intend(RECORD, b"{}")

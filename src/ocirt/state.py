@@ -290,8 +290,14 @@ class StateDirectory:
             return None
 
     def read_config(self) -> object:
-        """The configuration as it was at create, as JSON."""
-        return json.loads(self.read(INTENT))["config"]
+        """The configuration as it was at create, as JSON.
+
+        :raises NotFoundError: it has been deleted since the directory was opened, or its creator was killed early.
+        """
+        try:
+            return json.loads(self.read(INTENT))["config"]
+        except FileNotFoundError:
+            raise NotFoundError(self.id) from None
 
     def listen(self, listener: socket.socket) -> None:
         """Where a start request arrives."""
