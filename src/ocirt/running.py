@@ -244,10 +244,10 @@ def _limited(document: Spec, limits: Limits) -> Spec:
 
 
 def _limits(limits: Limits | None, memory: int | str | None, cpus: float | None, pids: int | None) -> Limits | None:
-    from ocirt.limits import Limits
-
     if memory is None and cpus is None and pids is None:
         return limits
+    from ocirt.limits import Limits
+
     base = limits or Limits()
     return evolve(
         base,

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from ocirt import Container
-from ocirt.cgroups import layout
 from ocirt.errors import NotFoundError, SetupError, SpecError, StateError
 from ocirt.spec import IDMapping, User
 from tests.support import SECONDS, Lab, document, eventually, linux, namespaces, process
@@ -198,31 +197,18 @@ def test_a_created_container_can_be_looked_into(lab: Lab) -> None:
         assert container.status == "running"
 
 
-def freeze(container: Container, *, wanted: bool = True) -> None:
-    """Stop a container's processes, as the next version of this library will."""
-    lines = Path(f"/proc/{container.pid}/cgroup").read_text("ascii").splitlines()
-    paths = {controllers: path for _, controllers, path in (line.split(":") for line in lines)}
-    if "freezer" in paths:
-        file, words = f"/sys/fs/cgroup/freezer{paths['freezer']}/freezer.state", ("THAWED", "FROZEN")
-    elif layout.probe().mode == "v2":
-        file, words = f"/sys/fs/cgroup{paths['']}/cgroup.freeze", ("0", "1")
-    else:
-        pytest.skip("no freezer of cgroups here")
-    Path(file).write_text(words[wanted])
-
-
 def test_a_paused_container_takes_no_process(container: Container) -> None:
-    freeze(container)
-    eventually(lambda: container.status == "paused", "paused")
+    container.pause()
+    assert container.status == "paused"
     with pytest.raises(StateError, match="cannot exec in a paused container"):
         said(container, "true")
-    freeze(container, wanted=False)
-    eventually(lambda: container.status == "running", "running")
+    container.resume()
+    assert container.status == "running"
 
 
 def test_a_paused_container_can_be_deleted_by_force(container: Container, lab: Lab) -> None:
-    freeze(container)
-    eventually(lambda: container.status == "paused", "paused")
+    container.pause()
+    assert container.status == "paused"
     container.delete(force=True)
     assert lab.remains() == []
 
