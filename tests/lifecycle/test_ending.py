@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import pickle
 import signal
+import subprocess
 from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
@@ -13,10 +15,12 @@ from subprocess import DEVNULL, PIPE
 import pytest
 
 import ocirt
-from ocirt import Container, ExitStatus, Spec
+from ocirt import CONTINUE, Container, ExitStatus, Spec, SystemCall
+from ocirt.answers import Verdict
 from ocirt.cgroups import layout
 from ocirt.errors import InitDied, SetupError
-from ocirt.spec import Hook, Hooks
+from ocirt.spec import Hook, Hooks, Seccomp, Syscall
+from tests.lifecycle.test_seccomp import under
 from tests.observed import MIB, limited, place, reached
 from tests.support import SECONDS, Lab, document, error_of, eventually, linux, namespaces, python, said, shell
 
@@ -232,14 +236,25 @@ def test_an_init_that_is_killed_by_anybody_else_says_so(lab: Lab) -> None:
 
 
 def test_an_exec_that_fails_while_somebody_is_killed_may_have_been_hit_too(lab: Lab) -> None:
-    """The kernel tells that there was one, and not whom. Here it is another one, every few milliseconds."""
-    with lab.create(limited(shell("while :; do tail /dev/zero; done"), 32 * MIB), stderr=DEVNULL) as container:
-        failed = partial(error_of, lambda: container.exec(["no-such-program"], stderr=DEVNULL))
+    """The kernel tells that there was one, and not whom. Here it is another one, while exec waits in execve(2)."""
+    joins = 'echo $$ >"$1/cgroup.procs" && exec tail /dev/zero'
+
+    def kill_another(call: SystemCall) -> Verdict:
+        if not call.text(call.arguments[0]).endswith("/false"):
+            return CONTINUE
+        command = ["sh", "-c", joins, "sh", place(container, "memory").path]
+        killed = subprocess.run(command, timeout=SECONDS, check=False)
+        assert killed.returncode == -signal.SIGKILL
+        raise FileNotFoundError(errno.ENOENT, call.name)
+
+    profile = Seccomp("SCMP_ACT_ALLOW", syscalls=(Syscall(("execve",), "SCMP_ACT_NOTIFY"),))
+    spec = limited(under(profile, "sleep 600"), 32 * MIB)
+    with Container.create(lab.new_id(), lab.bundle(spec), root=lab.root, on_syscall=kill_another) as container:
         container.start()
-        eventually(
-            lambda: "no-such-program: PATH: No such file or directory (ENOENT) (possibly OOM-killed)" in str(failed()),
-            "a kill meanwhile",
-        )
+        error = error_of(lambda: container.exec(["false"]))
+        assert isinstance(error, SetupError)
+        assert error.oom_suspected
+        assert str(error).endswith("No such file or directory (ENOENT) (possibly OOM-killed)")
 
 
 def test_an_exec_that_fails_by_itself_does_not_speak_of_memory(lab: Lab) -> None:
