@@ -118,7 +118,7 @@ def test_a_detached_process_outlives_the_command(running: Commands, tmp_path: Pa
         ),
         (("/bin/nosuch",), r"exec: \"/bin/nosuch\": stat /bin/nosuch: no such file or directory"),
         (("/proc/version",), r"exec: \"/proc/version\": permission denied"),
-        (("/proc",), r"exec: \"/proc\": is a directory"),
+        (("/proc",), r"exec: \"/proc\": is a directory: permission denied"),
     ],
 )
 def test_failures_exit_with_255(running: Commands, args: tuple[str, ...], message: str) -> None:
