@@ -33,7 +33,10 @@ def execute(call: Call) -> int:
         except BaseException:
             process.kill()
             raise
-    return 0 if detached else attend(process, lambda: None)
+    if detached:
+        process.disown()
+        return 0
+    return attend(process, lambda: None)
 
 
 def _sized(program: ProcessSpec) -> ProcessSpec:

@@ -27,6 +27,7 @@ def create(call: Call) -> int:
         _, process = _create(call, undo, detached=True)
         _write_pid(call, process)
         undo.pop_all()
+    process.disown()
     return 0
 
 
@@ -50,6 +51,8 @@ def run(call: Call) -> int:
             status = attend(process, begin)
         if detached or call.options.on("keep"):
             undo.pop_all()
+    if detached:
+        process.disown()
     return status
 
 
