@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from ocirt.host import Host
 from tests.cli.commands import Commands
-from tests.support import eventually
+from tests.support import SECONDS, eventually
 
 pytestmark = pytest.mark.root
 
@@ -106,6 +108,28 @@ def test_a_detached_process_outlives_the_command(running: Commands, tmp_path: Pa
     pid_file = tmp_path / "pid"
     running.detached("exec", "-d", "--pid-file", str(pid_file), running.id, "sleep", "999")
     assert int(pid_file.read_text()) in json.loads(running.run("ps", "-f", "json", running.id))
+
+
+def test_the_status_of_a_detached_process_is_its_subreapers(running: Commands, tmp_path: Path) -> None:
+    """However soon it ends: conmon and containerd's shim wait for it, and it may end while we still run."""
+    pid_file = tmp_path / "pid"
+    command = running.line("exec", "-d", "--pid-file", str(pid_file), running.id, "sh", "-c", "exit 7")
+    script = (
+        "import ctypes, os, subprocess, sys\n"
+        "assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER\n"
+        "for _ in range(10):\n"
+        "    subprocess.run(sys.argv[2:], check=True)\n"
+        "    _, status = os.waitpid(int(open(sys.argv[1]).read()), 0)\n"
+        "    print(os.waitstatus_to_exitcode(status))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(pid_file), *command],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (done.stdout.split(), done.stderr) == (["7"] * 10, "")
 
 
 @pytest.mark.parametrize(
