@@ -68,23 +68,34 @@ def test_a_containerfile_is_built(there: Place, calls: list[str]) -> None:
     calls += ["create", "start", "delete"]
 
 
-@pytest.mark.parametrize("isolation", ["oci", "rootless"])
-def test_a_command_is_run_in_a_working_container(there: Place, calls: list[str], isolation: str) -> None:
-    """BUILDAH_RUNTIME is the other way to name it."""
-    container = there.run("buildah", "from", "--pull-never", IMAGE).strip()
+@pytest.fixture
+def working(there: Place) -> Iterator[str]:
+    """The name of a working container."""
+    name = there.run("buildah", "from", "--pull-never", IMAGE).strip()
+    yield name
+    there.run("buildah", "rm", name)
+
+
+def test_a_command_is_run(there: Place, calls: list[str], working: str) -> None:
     volume = f"--volume={there.directory}/work:/work:ro"
-    options = [f"--isolation={isolation}", "--network=none", volume, "--user=alice", container, "--"]
-    variable = f"BUILDAH_RUNTIME={there.log.program}"
-    try:
-        command = ["sh", "-c", "cat /work/hello; id -un; test ! -w /hello; cat; exit 7"]
-        done = there.tried("env", variable, "buildah", "run", *options, *command, input="typed\n")
-        assert (done.stdout, done.returncode) == ("hello\nalice\ntyped\n", 7), done.stderr
-        calls += RUN_STEP
-        missing = there.tried("env", variable, "buildah", "run", *options, "no-such")
-        assert "executable file not found in $PATH" in missing.stderr
-        calls += ["create"]
-    finally:
-        there.run("buildah", "rm", container)
+    run = ["buildah", "run", "--isolation=oci", "--network=none", volume, "--user=alice", working, "--"]
+    script = "cat /work/hello; id -un; test ! -w /hello; cat; exit 7"
+    done = there.tried(*run, "sh", "-c", script, input="typed\n")
+    assert (done.stdout, done.returncode) == ("hello\nalice\ntyped\n", 7), done.stderr
+    calls += RUN_STEP
+    missing = there.tried(*run, "no-such")
+    assert (missing.returncode, "executable file not found in $PATH" in missing.stderr) == (1, True), missing.stderr
+    calls += ["create"]
+
+
+def test_flag_and_variable_name_it_too(there: Place, calls: list[str], working: str) -> None:
+    """Where containers.conf does not; with the isolation that is this user's by default."""
+    program = str(there.log.program)
+    run = ["env", "CONTAINERS_CONF=/dev/null", f"BUILDAH_RUNTIME={program}", "buildah", "run", "--network=none"]
+    assert there.run(*run, working, "--", "echo", "variable") == "variable\n"
+    flag = [*run[:2], *run[3:], f"--runtime={program}"]
+    assert there.run(*flag, working, "--", "echo", "flag") == "flag\n"
+    calls += 2 * RUN_STEP
 
 
 def test_podman_builds_with_it(there: Place, calls: list[str]) -> None:
