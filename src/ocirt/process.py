@@ -290,16 +290,12 @@ class Process:
                 os.close(self._pidfd)
             self._pidfd = -1
 
-    def disown(self) -> None:
-        """Forget the process, and leave its status to whoever is its parent once this one has ended.
-
-        That is an engine's monitor (PR_SET_CHILD_SUBREAPER of prctl(2)), which waits for nothing else: it hears of no end
-        whose status was taken, and a process may well end before the command that started it.
-        """
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
+    def _leave(self) -> None:
+        """Forget it for good: its status is for whoever becomes its parent once we end, even if it has ended by now."""
+        pidfd, self._pidfd = self._pidfd, -1
         self.close()
+        if pidfd >= 0:
+            os.close(pidfd)
 
     def __enter__(self) -> Self:
         return self

@@ -26,8 +26,8 @@ def create(call: Call) -> int:
     with contextlib.ExitStack() as undo:
         _, process = _create(call, undo, detached=True)
         _write_pid(call, process)
+        process._leave()
         undo.pop_all()
-    process.disown()
     return 0
 
 
@@ -47,12 +47,11 @@ def run(call: Call) -> int:
         status = 0
         if detached:
             begin()
+            process._leave()
         else:
             status = attend(process, begin)
         if detached or call.options.on("keep"):
             undo.pop_all()
-    if detached:
-        process.disown()
     return status
 
 
