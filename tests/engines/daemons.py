@@ -104,31 +104,29 @@ class Engine:
 @contextmanager
 def containerd() -> Iterator[Engine]:
     """ctr, whose namespace names the cgroup; both images are known to Kubernetes' part too."""
-    _need("containerd", "ctr", "containerd-shim-runc-v2", package="containerd")
-    with _place() as (there, name):
-        config = there.directory / "config.toml"
-        config.write_text(CONTAINERD.format(directory=there.directory, program=there.log.program, pause=PAUSE), "utf-8")
-        engine = Engine(there, ("ctr", f"--address={there.directory}/containerd.sock", f"--namespace={name}"), name)
-        with _daemon(engine, ["containerd", f"--config={config}"], "version"):
-            image = str(busybox_image().docker_archive(there.directory / "image.tar"))
-            pause = busybox_image({"Cmd": ["sleep", "inf"]}).docker_archive(there.directory / "pause.tar", PAUSE)
-            engine("images", "import", image)
-            for archive in (image, str(pause)):
-                engine("--namespace=k8s.io", "images", "import", archive)
-            yield engine
+    with _place() as (there, name), _containerd(there, name) as engine:
+        image = str(busybox_image().docker_archive(there.directory / "image.tar"))
+        pause = busybox_image({"Cmd": ["sleep", "inf"]}).docker_archive(there.directory / "pause.tar", PAUSE)
+        engine("images", "import", image)
+        for archive in (image, str(pause)):
+            engine("--namespace=k8s.io", "images", "import", archive)
+        yield engine
 
 
 @contextmanager
 def dockerd() -> Iterator[Engine]:
-    """docker, with containerd as dockerd starts it, and with a bridge if the kernel has what it takes."""
-    _need("dockerd", "docker", "containerd", "containerd-shim-runc-v2", package="docker.io docker-cli")
-    with _place() as (there, name):
+    """docker, with a bridge if the kernel has what it takes.
+
+    containerd is started as ever: the one that dockerd would start makes a directory in /opt.
+    """
+    _need("dockerd", "docker", package="docker.io")
+    with _place() as (there, name), _containerd(there, name):
         directory = there.directory
-        bridged = has_bridges(there)
         config = {
             "runtimes": {"ocirt": {"path": str(there.log.program)}},
             "default-runtime": "ocirt",
-            "data-root": f"{directory}/root",
+            "containerd": f"{directory}/containerd.sock",
+            "data-root": f"{directory}/root/docker",
             "exec-root": "/run/docker",
             "pidfile": f"{directory}/docker.pid",
             "hosts": [f"unix://{directory}/docker.sock"],
@@ -136,11 +134,11 @@ def dockerd() -> Iterator[Engine]:
             "cgroup-parent": f"/{name}",
             "exec-opts": ["native.cgroupdriver=cgroupfs"],
             "shutdown-timeout": 1,
-            **({} if bridged else {"bridge": "none", "iptables": False}),
+            **({} if has_bridges(there) else {"bridge": "none", "iptables": False}),
         }
         (directory / "daemon.json").write_text(json.dumps(config), "utf-8")
         engine = Engine(there, ("docker", f"--host=unix://{directory}/docker.sock"), name)
-        with _daemon(engine, ["dockerd", f"--config-file={directory}/daemon.json"], "version"):
+        with _daemon(engine, ["dockerd", f"--config-file={directory}/daemon.json"]):
             engine("load", "--input", str(busybox_image().docker_archive(directory / "image.tar")))
             yield engine
 
@@ -181,14 +179,24 @@ def _place() -> Iterator[tuple[Place, str]]:
 
 
 @contextmanager
-def _daemon(engine: Engine, command: list[str], question: str) -> Iterator[None]:
+def _containerd(there: Place, name: str) -> Iterator[Engine]:
+    _need("containerd", "ctr", "containerd-shim-runc-v2", package="containerd")
+    config = there.directory / "config.toml"
+    config.write_text(CONTAINERD.format(directory=there.directory, program=there.log.program, pause=PAUSE), "utf-8")
+    engine = Engine(there, ("ctr", f"--address={there.directory}/containerd.sock", f"--namespace={name}"), name)
+    with _daemon(engine, ["containerd", f"--config={config}"]):
+        yield engine
+
+
+@contextmanager
+def _daemon(engine: Engine, command: list[str]) -> Iterator[None]:
     """Wait until it answers. It ends with the place, by force: the tests have seen what it did by then."""
     there = engine.place
-    log = there.directory / "daemon.log"
+    log = there.directory / f"{command[0]}.log"
     with log.open("wb") as file, subprocess.Popen(there.command(*command), stdout=file, stderr=file) as daemon:
         try:
             eventually(
-                lambda: daemon.poll() is not None or engine.tried(question).returncode == 0, f"{command[0]} answers"
+                lambda: daemon.poll() is not None or engine.tried("version").returncode == 0, f"{command[0]} answers"
             )
             if daemon.returncode is not None:
                 pytest.skip(f"{command[0]} does not run here: {log.read_text('utf-8').strip().splitlines()[-1]}")
