@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,21 @@ def test_executed_processes(podman: Podman) -> None:
     eventually(lambda: podman.tried("exec", "main", "test", "-e", "/there").returncode == 0, "it was executed")
     assert "Seccomp:\t2" in podman("exec", "main", "cat", "/proc/self/status")
     assert "CapEff:\t000001" in podman("exec", "--privileged", "main", "cat", "/proc/self/status")
+
+
+def test_many_at_once_keep_their_statuses(podman: Podman) -> None:
+    podman.started("--name=busy", IMAGE, "sleep", "1000")
+    with ThreadPoolExecutor() as pool:
+        done = pool.map(lambda status: podman.tried("exec", "busy", "sh", "-c", f"exit {status}"), range(1, 5))
+    assert [each.returncode for each in done] == [1, 2, 3, 4]
+
+
+def test_what_is_paused_can_be_killed(podman: Podman) -> None:
+    podman.started("--name=paused", IMAGE, "sleep", "1000")
+    podman("pause", "paused")
+    assert podman.tried("exec", "paused", "true").returncode != 0
+    podman("kill", "paused")
+    assert podman("wait", "paused") == "137\n"
 
 
 def test_limits_are_the_kernels(podman: Podman) -> None:
