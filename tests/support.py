@@ -41,6 +41,12 @@ def busybox() -> str | None:
     return None if dynamic else found
 
 
+def busybox_names(program: str) -> list[str]:
+    """All but its own."""
+    names = subprocess.run([program, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    return [name for name in names if name != "busybox"]
+
+
 def make_rootfs(directory: Path) -> Path:
     """A root filesystem of busybox alone, with all its names; like an image's, open to everybody."""
     program = busybox()
@@ -48,10 +54,8 @@ def make_rootfs(directory: Path) -> Path:
     for name in ("bin", "dev", "etc", "proc", "root", "sys", "tmp"):
         (directory / name).mkdir(parents=True)
     shutil.copy(program, directory / "bin/busybox")
-    names = subprocess.run([program, "--list"], capture_output=True, text=True, check=True).stdout.split()
-    for name in names:
-        if name != "busybox":
-            (directory / "bin" / name).symlink_to("busybox")
+    for name in busybox_names(program):
+        (directory / "bin" / name).symlink_to("busybox")
     for path in (directory, *directory.iterdir()):
         path.chmod(0o755)
     (directory / "tmp").chmod(0o1777)

@@ -97,6 +97,15 @@ def test_a_process_that_is_closed_early_is_reaped_later() -> None:
         os.kill(process.pid, 0)
 
 
+def test_the_status_of_one_that_is_left_is_for_others() -> None:
+    process = child("sh", "-c", "exit 5")
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    process._leave()
+    process.close()
+    reap_abandoned()
+    assert os.waitstatus_to_exitcode(os.waitpid(process.pid, 0)[1]) == 5
+
+
 def test_closing_twice_is_closing_once(sleeper: Process) -> None:
     other = child("true")
     other.wait(60)

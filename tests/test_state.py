@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,28 @@ def test_the_default_root_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert default_root() == "/run/user/1000/ocirt"
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert default_root() == "/run/ocirt"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        (("XDG_RUNTIME_DIR=/run/user/7",), "/run/user/7/ocirt"),
+        (("XDG_RUNTIME_DIR=/run/user/7", "USER=alice"), "/run/user/7/ocirt"),
+        (("XDG_RUNTIME_DIR=/run/user/7", "USER=root"), "/run/ocirt"),
+        (("USER=alice",), "/run/ocirt"),
+    ],
+)
+def test_root_of_a_user_namespace_is_somebody(variables: tuple[str, ...], expected: str) -> None:
+    """podman and buildah call runtimes as root of the namespace that they have put an ordinary user in."""
+    environment = ["env", "-u", "USER", "-u", "XDG_RUNTIME_DIR", *variables]
+    python = [sys.executable, "-c", "from ocirt.state import default_root; print(default_root())"]
+    outside = subprocess.run([*environment, *python], capture_output=True, text=True, check=True)
+    assert outside.stdout == "/run/ocirt\n"
+    inside = subprocess.run(
+        ["unshare", "--user", "--map-root-user", *environment, *python], capture_output=True, text=True, check=True
+    )
+    assert inside.stdout == f"{expected}\n"
 
 
 def test_times_are_of_rfc_3339() -> None:

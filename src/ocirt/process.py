@@ -290,6 +290,13 @@ class Process:
                 os.close(self._pidfd)
             self._pidfd = -1
 
+    def _leave(self) -> None:
+        """Forget it for good: its status is for whoever becomes its parent once we end, even if it has ended by now."""
+        pidfd, self._pidfd = self._pidfd, -1
+        self.close()
+        if pidfd >= 0:
+            os.close(pidfd)
+
     def __enter__(self) -> Self:
         return self
 

@@ -114,11 +114,23 @@ class Record(NamedTuple):
 
 
 def default_root() -> str:
-    """``/run/ocirt`` for root, below ``$XDG_RUNTIME_DIR`` for others (or in /run/user, where that is the same)."""
-    if os.geteuid() == 0:
-        return "/run/ocirt"
+    """``/run/ocirt`` for root, below ``$XDG_RUNTIME_DIR`` for others."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return f"{runtime}/ocirt" if runtime else f"/tmp/ocirt-{os.geteuid()}"
+    if runtime and not _is_root():
+        return f"{runtime}/ocirt"
+    return "/run/ocirt" if os.geteuid() == 0 else f"/tmp/ocirt-{os.geteuid()}"
+
+
+def _is_root() -> bool:
+    """Not as the ordinary user is whom podman and buildah map to root: ``/run`` is not theirs.
+
+    Who is root of a whole machine in a user namespace, as LXC makes them, is told by ``$USER`` alone (runc's rule).
+    """
+    if os.geteuid() != 0:
+        return False
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        everybody = file.read().split() == ["0", "0", "4294967295"]
+    return everybody or os.environ.get("USER") == "root"
 
 
 def check_id(container_id: str) -> None:

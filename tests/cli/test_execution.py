@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from ocirt.host import Host
 from tests.cli.commands import Commands
-from tests.support import eventually
+from tests.support import SECONDS, eventually
 
 pytestmark = pytest.mark.root
 
@@ -108,6 +112,30 @@ def test_a_detached_process_outlives_the_command(running: Commands, tmp_path: Pa
     assert int(pid_file.read_text()) in json.loads(running.run("ps", "-f", "json", running.id))
 
 
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace, to hold a command back")
+@pytest.mark.parametrize("words", [("exec",), ("run",)])
+def test_the_status_of_a_detached_process_is_left_to_a_subreaper(
+    running: Commands, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """Even if it ends before the command that started it, which is held back when it writes the pid file."""
+    running.configure(["sh", "-c", "exit 7"])
+    names = [running.id, "sh", "-c", "exit 7"] if words == ("exec",) else [f"{running.id}-2"]
+    slowly = ["strace", "-qq", f"--output={os.devnull}", "--trace=rename", "--inject=rename:delay_enter=500000"]
+    command = running.line(*words, "--detach", f"--pid-file={tmp_path}/pid", *names)
+    shim = "import ctypes, os, subprocess, sys; ctypes.CDLL(None).prctl(36, 1); "
+    shim += "subprocess.run(sys.argv[2:], check=True, stdout=subprocess.DEVNULL); pid = int(open(sys.argv[1]).read()); "
+    shim += "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", shim, f"{tmp_path}/pid", *slowly, *command],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        cwd=running.bundle,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("7\n", "")
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -118,7 +146,7 @@ def test_a_detached_process_outlives_the_command(running: Commands, tmp_path: Pa
         ),
         (("/bin/nosuch",), r"exec: \"/bin/nosuch\": stat /bin/nosuch: no such file or directory"),
         (("/proc/version",), r"exec: \"/proc/version\": permission denied"),
-        (("/proc",), r"exec: \"/proc\": is a directory"),
+        (("/proc",), r"exec: \"/proc\": is a directory: permission denied"),
     ],
 )
 def test_failures_exit_with_255(running: Commands, args: tuple[str, ...], message: str) -> None:

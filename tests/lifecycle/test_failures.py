@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -110,8 +111,19 @@ def test_data_that_a_filesystem_refuses(lab: Lab) -> None:
 
 
 @pytest.mark.covers("mounts[].destination")
-def test_a_file_is_no_place_for_a_directory(lab: Lab) -> None:
-    assert setup_error(refused(lab, mounted(Mount("/bin/busybox", None, "/etc", ("bind",)))))[0] == "mounts[7]"
+@pytest.mark.parametrize(
+    "mount",
+    [
+        Mount("/bin/busybox", None, "/etc", ("bind",)),
+        Mount("/tmp", None, "/etc/passwd", ("bind",)),
+        Mount("/bin/busybox", "tmpfs", "tmpfs"),
+    ],
+)
+def test_a_directory_and_a_file_are_no_place_for_each_other(lab: Lab, mount: Mount) -> None:
+    """In mount(2)'s words, which tell users more than move_mount(2)'s EINVAL."""
+    error = refused(lab, mounted(mount))
+    assert setup_error(error)[::2] == ("mounts[7]", errno.ENOTDIR)
+    assert "Not a directory" in str(error)
 
 
 @pytest.mark.covers("hostname")

@@ -113,6 +113,11 @@ def test_what_is_no_attribute_of_the_mount() -> None:
     assert parse_options(("remount", "tmpcopyup")) == MountOptions(remount=True, tmpcopyup=True)
 
 
+def test_podmans_words_about_volumes_say_nothing_of_a_bind_mount() -> None:
+    assert parse_options(("rbind", "nocopy", "copy")) == MountOptions(bind=True, recursive=True)
+    assert parse_options(("nocopy",)).data == (("nocopy", None),)
+
+
 def test_every_option_of_the_specification_is_known() -> None:
     """The tables of config.md, Linux mount options."""
     listed = (

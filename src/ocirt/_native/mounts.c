@@ -28,6 +28,23 @@ static int set_attributes(const struct plan *plan, const struct wire_op *op, int
 	return 0;
 }
 
+/* A directory on a file or the reverse is ENOTDIR to mount(2) and EINVAL to
+ * move_mount(2). Users know it as the former, and dockerd explains it to them. */
+static int attach(int mount, int target)
+{
+	struct stat what, where;
+	int result = CALL(move_mount, mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	int error = errno;
+
+	if (result == 0)
+		return 0;
+	if (error == EINVAL && fstat(mount, &what) == 0 && fstat(target, &where) == 0 &&
+	    S_ISDIR(what.st_mode) != S_ISDIR(where.st_mode))
+		error = ENOTDIR;
+	errno = error;
+	return result;
+}
+
 /* What the file system itself says of a refused parameter; fsopen(2) lets it be
  * read from the context, one message a read. */
 static int explain(int fs, const char *what)
@@ -127,7 +144,7 @@ int op_mount_filesystem(struct plan *plan, const struct wire_op *op)
 	close(fs);
 	if (mount < 0 || furnish(plan, op, mount, target, tolerance) < 0)
 		return -1;
-	result = CALL(move_mount, mount, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	result = attach(mount, target);
 	if (result == 0 && NUMBER(1))
 		result = remount(plan, op, mount);
 	close(mount);
@@ -187,7 +204,7 @@ int op_bind_mount(struct plan *plan, const struct wire_op *op)
 				info.st_mode & S_IFMT);
 	if (target < 0)
 		return -1;
-	result = CALL(move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	result = attach(tree, target);
 	close(tree);
 	close(target);
 	return result;

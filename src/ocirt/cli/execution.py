@@ -33,7 +33,10 @@ def execute(call: Call) -> int:
         except BaseException:
             process.kill()
             raise
-    return 0 if detached else attend(process, lambda: None)
+    if not detached:
+        return attend(process, lambda: None)
+    process._leave()
+    return 0
 
 
 def _sized(program: ProcessSpec) -> ProcessSpec:

@@ -26,6 +26,7 @@ def create(call: Call) -> int:
     with contextlib.ExitStack() as undo:
         _, process = _create(call, undo, detached=True)
         _write_pid(call, process)
+        process._leave()
         undo.pop_all()
     return 0
 
@@ -46,6 +47,7 @@ def run(call: Call) -> int:
         status = 0
         if detached:
             begin()
+            process._leave()
         else:
             status = attend(process, begin)
         if detached or call.options.on("keep"):

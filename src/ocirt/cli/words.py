@@ -64,7 +64,9 @@ def _missing(error: SetupError) -> str:
     name = error.detail
     if error.errno == errno.ENOENT and error.call == "PATH":
         return f'exec: "{name}": executable file not found in $PATH'
-    if error.errno in (errno.EACCES, errno.EISDIR):
+    if error.errno == errno.EISDIR:  # EACCES to execve(2), and Docker's 126 is for "permission denied" alone
+        return f'exec: "{name}": {reason(errno.EISDIR)}: {reason(errno.EACCES)}'
+    if error.errno == errno.EACCES:
         return f'exec: "{name}": {reason(error.errno)}'
     return f'exec: "{name}": stat {name}: {reason(error.errno)}'
 

@@ -11,7 +11,7 @@ from ocirt.errors import Problem
 from ocirt.spec.base import relation
 from ocirt.spec.known import did_you_mean, nearest
 from ocirt.spec.mapping_words import WORDS, parse_words
-from ocirt.spec.options import KNOWN, parse_options
+from ocirt.spec.options import KNOWN, OF_VOLUMES, parse_options
 
 if TYPE_CHECKING:
     from ocirt.spec.config import Mount
@@ -68,7 +68,7 @@ def _bind(value: Mount) -> int:
 
 def _option(option: str, bind: int | None, mount: str, index: int) -> Iterator[Problem]:
     """A bind mount has no filesystem of its own; elsewhere, whatever we do not know is for the filesystem to judge."""
-    if option in KNOWN:
+    if option in KNOWN or (bind is not None and option in OF_VOLUMES):
         return
     at = f"{mount}.options[{index}]"
     word, equals, mappings = option.partition("=")

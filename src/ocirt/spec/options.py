@@ -79,6 +79,10 @@ WITHOUT_EFFECT: Final = frozenset(("defaults", "silent", "loud", "noiversion"))
 """``silent`` keeps the kernel log clean, where fsopen(2) does not write at all; version counters are off until
 ``iversion`` asks for them, and there is no word to say so."""
 
+OF_VOLUMES: Final = frozenset(("copy", "nocopy"))
+"""podman's words for whether a new volume is filled from the image. Before 5.6.1 it left them among the options of the
+bind mount, where nothing is left to do (runc 1.1 and crun hand them to the kernel, which does not look)."""
+
 KNOWN: Final = frozenset(
     (
         *("bind", "rbind", "remount", "idmap", "ridmap", "tmpcopyup"),
@@ -122,6 +126,7 @@ def _parse(options: tuple[str, ...]) -> MountOptions:
     own, tree = Change(0, 0), Change(0, 0)
     superblock: dict[str, str] = {}
     data: list[tuple[str, str | None]] = []
+    bind = "bind" in options or "rbind" in options
     for option in options:
         if (plain := RECURSIVE.get(option)) is not None:
             tree = _changed(tree, plain)
@@ -129,12 +134,14 @@ def _parse(options: tuple[str, ...]) -> MountOptions:
             own = _changed(own, option)
         elif option in SUPERBLOCK:
             superblock[SUPERBLOCK[option]] = option
+        elif bind and option in OF_VOLUMES:
+            continue
         elif option not in KNOWN and option.partition("=")[0] not in WORDS:
             key, equals, value = option.partition("=")
             data.append((key, value if equals else None))
     mapped = next((parts for option in reversed(options) if (parts := option.partition("="))[0] in WORDS), ("", "", ""))
     return MountOptions(
-        bind="bind" in options or "rbind" in options,
+        bind=bind,
         recursive="rbind" in options,
         remount="remount" in options,
         set=own.set,
