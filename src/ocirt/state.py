@@ -114,11 +114,22 @@ class Record(NamedTuple):
 
 
 def default_root() -> str:
-    """``/run/ocirt`` for root, below ``$XDG_RUNTIME_DIR`` for others (or in /run/user, where that is the same)."""
-    if os.geteuid() == 0:
-        return "/run/ocirt"
+    """``/run/ocirt`` for root, below ``$XDG_RUNTIME_DIR`` for others (or in /tmp, where that is not set).
+
+    Root of a user namespace counts among the others, unless it says that it has its own /run (``$USER``): rootless
+    engines call us there. As with runc, so that both look at the same place.
+    """
+    user = os.geteuid()
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return f"{runtime}/ocirt" if runtime else f"/tmp/ocirt-{os.geteuid()}"
+    if user == 0 and (not runtime or os.environ.get("USER") == "root" or not in_user_namespace()):
+        return "/run/ocirt"
+    return f"{runtime}/ocirt" if runtime else f"/tmp/ocirt-{user}"
+
+
+def in_user_namespace() -> bool:
+    """Another one than the first, which has all IDs (user_namespaces(7))."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return file.read().split() != ["0", "0", "4294967295"]
 
 
 def check_id(container_id: str) -> None:
@@ -178,7 +189,7 @@ class StateStore:
         try:
             info = os.lstat(self.root)
         except FileNotFoundError:
-            os.makedirs(self.root, 0o700, exist_ok=True)
+            os.makedirs(self.root, 0o1700, exist_ok=True)  # sticky: $XDG_RUNTIME_DIR is tidied of all else
             info = os.lstat(self.root)
         if info.st_uid != os.geteuid() or not stat.S_ISDIR(info.st_mode) or info.st_mode & 0o022:
             raise StateError("", "absent", "create", f"state root {self.root} is not ours alone (owner or mode)")
