@@ -130,6 +130,8 @@ class SetupError(OCIError):
         self.errno = errno
         self.detail = detail
         self.hint = hint
+        self.mounting: tuple[str, str] | None = None
+        """Source and mount point in the container, where it is a mount that failed."""
         self.oom_suspected = False
         """Meanwhile the kernel's OOM killer ended some process of the container: perhaps this one."""
 

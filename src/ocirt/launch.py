@@ -232,6 +232,8 @@ def failure(plan: Plan, event: Failed) -> OCIError:
         return _hook_failure(op, event)
     origin = op.origins[event.value] if event.value < len(op.origins) else op.origin
     error = SetupError(origin, type(op).__name__, event.call, event.errno, event.detail, hint(op, event))
+    if isinstance(op, (BindMount, MountFilesystem)):
+        error.mounting = (op.source, op.target)
     error.__cause__ = OSError(event.errno, os.strerror(event.errno), event.detail or None)
     return error
 
@@ -262,6 +264,8 @@ def hint(op: Op, event: Failed) -> str:
             return "in a user namespace this filesystem also needs its own pid, network or ipc namespace"
         case "BindMount", "open_tree", errno.ENOENT:
             return "the source does not exist"
+        case "BindMount", "move_mount", errno.EINVAL:
+            return "is one of source and mount point a directory, and the other not a directory?"
         case "BindDevice", "fstat", errno.ENODEV:
             return "no node can be made here, and the host's own at that path is another device"
         case "MakeDevice" | "BindDevice", _, errno.EEXIST:

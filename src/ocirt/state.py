@@ -114,23 +114,22 @@ class Record(NamedTuple):
 
 
 def default_root() -> str:
-    """``/run/ocirt`` for root, below ``$XDG_RUNTIME_DIR`` for others."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and not _is_root():
-        return f"{runtime}/ocirt"
-    return "/run/ocirt" if os.geteuid() == 0 else f"/tmp/ocirt-{os.geteuid()}"
+    """``/run/ocirt`` for root, below ``$XDG_RUNTIME_DIR`` for others (or in /tmp, where that is not set).
 
-
-def _is_root() -> bool:
-    """Not as the ordinary user is whom podman and buildah map to root: ``/run`` is not theirs.
-
-    Who is root of a whole machine in a user namespace, as LXC makes them, is told by ``$USER`` alone (runc's rule).
+    Root of a user namespace counts among the others, unless it says that it has its own /run (``$USER``): rootless
+    engines call us there. As with runc, so that both look at the same place.
     """
-    if os.geteuid() != 0:
-        return False
+    user = os.geteuid()
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if user == 0 and (not runtime or os.environ.get("USER") == "root" or not in_user_namespace()):
+        return "/run/ocirt"
+    return f"{runtime}/ocirt" if runtime else f"/tmp/ocirt-{user}"
+
+
+def in_user_namespace() -> bool:
+    """Another one than the first, which has all IDs (user_namespaces(7))."""
     with open("/proc/self/uid_map", encoding="ascii") as file:
-        everybody = file.read().split() == ["0", "0", "4294967295"]
-    return everybody or os.environ.get("USER") == "root"
+        return file.read().split() != ["0", "0", "4294967295"]
 
 
 def check_id(container_id: str) -> None:
@@ -190,7 +189,7 @@ class StateStore:
         try:
             info = os.lstat(self.root)
         except FileNotFoundError:
-            os.makedirs(self.root, 0o700, exist_ok=True)
+            os.makedirs(self.root, 0o1700, exist_ok=True)  # sticky: $XDG_RUNTIME_DIR is tidied of all else
             info = os.lstat(self.root)
         if info.st_uid != os.geteuid() or not stat.S_ISDIR(info.st_mode) or info.st_mode & 0o022:
             raise StateError("", "absent", "create", f"state root {self.root} is not ours alone (owner or mode)")

@@ -68,10 +68,3 @@ def test_features_are_json_as_runc_writes_it_and_nothing_else(commands: Commands
 
 def test_features_take_no_arguments(commands: Commands) -> None:
     assert "requires exactly 0 argument(s)" in commands.tried("features", "x").stderr
-
-
-def test_the_first_lines_of_the_version_are_those_that_engines_read(commands: Commands) -> None:
-    first, second, third = commands.run("--version").splitlines()
-    assert first.startswith("ocirt version ")
-    assert second.startswith("commit: ")
-    assert third == "spec: 1.3.0"

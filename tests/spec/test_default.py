@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,8 +24,15 @@ def without_version(document: dict[str, JSON]) -> dict[str, JSON]:
 
 def runc_spec(bundle: Path, *options: str) -> dict[str, JSON]:
     subprocess.run(["runc", "spec", *options], cwd=bundle, check=True)
-    document: dict[str, JSON] = json.loads((bundle / "config.json").read_text())
-    return without_version(document)
+    return without_version(json.loads(newer((bundle / "config.json").read_text())))
+
+
+def newer(text: str) -> str:
+    """What an old runc wrote (Debian 12 has 1.1) as 1.2 and later do: no ambient capabilities, one more masked path."""
+    text = re.sub(r',\n\t*"ambient": \[[^]]*\]', "", text)
+    if "/sys/devices/virtual/tpm" in text:
+        return text
+    return text.replace('"/proc/scsi"', '"/proc/scsi",\n\t\t\t"/sys/devices/virtual/tpm"')
 
 
 def has_cgroup2_alone() -> bool:
@@ -34,7 +42,7 @@ def has_cgroup2_alone() -> bool:
 @needs_runc
 @pytest.mark.parametrize("rootless", [False, True])
 def test_the_default_is_what_runc_writes(tmp_path: Path, rootless: bool) -> None:
-    """As JSON, all but ociVersion."""
+    """As JSON, all but ociVersion; its bytes are compared where the command writes them (tests/cli)."""
     options = ("--rootless",) if rootless else ()
     ours = Spec.default(rootless, cgroup2=has_cgroup2_alone())
     assert without_version(ours.to_json()) == runc_spec(tmp_path, *options)

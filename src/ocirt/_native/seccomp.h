@@ -24,6 +24,14 @@ int seccomp_syscall_resolve_name_arch(uint32_t arch_token, const char *name);
 int seccomp_rule_add_array(void *ctx, uint32_t action, int syscall, unsigned int arg_cnt,
 			   const struct scmp_arg_cmp *arg_array);
 int seccomp_export_bpf(void *ctx, int fd);
+
+struct scmp_version {
+	unsigned int major;
+	unsigned int minor;
+	unsigned int micro;
+};
+
+const struct scmp_version *seccomp_version(void);
 /* cdef: end */
 
 #endif

@@ -22,12 +22,14 @@ from types import FrameType
 from typing import NamedTuple, NoReturn, cast
 
 from ocirt.cli import usage, words
-from ocirt.cli.log import Log
-from ocirt.cli.parse import Parsed, UsageError, parse
+from ocirt.cli.log import LEVELS, Log
+from ocirt.cli.parse import FALSE, TRUE, Parsed, UsageError, parse
 from ocirt.cli.table import COMMANDS, GLOBALS, HELP, Command
 from ocirt.errors import OCIError
 
 __all__ = ["Call", "main"]
+
+MANAGERS = ("cgroupfs", "systemd", "disabled")
 
 NO_COMMAND = 3
 """Exit status for a command that is none, as the library that runc uses has it."""
@@ -52,6 +54,10 @@ class Call(NamedTuple):
 
     @property
     def container_id(self) -> str:
+        """:raises StateError: it is empty, or could be no container's."""
+        from ocirt.state import check_id
+
+        check_id(self.options.arguments[0])
         return self.options.arguments[0]
 
 
@@ -73,7 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str]) -> int:
     try:
         settings = parse(GLOBALS, arguments, stops=True)
-        log = Log.of(settings.text("log"), settings.text("log-format"), settings.on("debug"))
     except UsageError as error:
         print(f"Incorrect Usage. {error}\n\n{usage.program()}")
         Log().error(str(error))
@@ -81,6 +86,12 @@ def _main(arguments: Sequence[str]) -> int:
     if settings.on("version"):
         print(usage.version(), end="")
         return 0
+    try:
+        log = Log.of(settings.text("log"), settings.text("log-format"), _debugging(settings))
+        _check(settings)
+    except UsageError as error:
+        Log().error(str(error))
+        return 1
     name, *rest = settings.arguments or ("help",)
     if name in ("help", "h"):
         return _help(rest, log)
@@ -123,15 +134,14 @@ def _run(command: Command, settings: Parsed, arguments: Sequence[str], log: Log)
     if problem := _miscounted(command, len(options.arguments)):
         print(f"Incorrect Usage.\n\n{usage.of_command(command)}")
         log.error(problem)
-        return command.status
+        return 1
     log.debug(f"ocirt {command.name} {' '.join(arguments)}".rstrip())
     try:
-        _check(settings)
         return _function(command)(Call(settings, options))
     except BrokenPipeError:
         raise
     except (OCIError, OSError) as error:
-        log.error(command.failure + words.of(error))
+        log.error(command.failure.replace("ocirt", usage.name()) + words.of(error))
         log.debug(traceback.format_exc())
         return command.status
 
@@ -143,23 +153,27 @@ def _function(command: Command) -> Callable[[Call], int]:
 
 def _miscounted(command: Command, count: int) -> str:
     if command.least == command.most != count:
-        return f'ocirt: "{command.name}" requires exactly {command.least} argument(s)'
+        return f'{usage.name()}: "{command.name}" requires exactly {command.least} argument(s)'
     if count < command.least:
-        return f'ocirt: "{command.name}" requires a minimum of {command.least} argument(s)'
+        return f'{usage.name()}: "{command.name}" requires a minimum of {command.least} argument(s)'
     if command.most is not None and count > command.most:
-        return f'ocirt: "{command.name}" requires a maximum of {command.most} argument(s)'
+        return f'{usage.name()}: "{command.name}" requires a maximum of {command.most} argument(s)'
     return ""
 
 
 def _check(settings: Parsed) -> None:
     """:raises UsageError: a global flag has a value that it cannot have."""
-    if settings.given("root") and settings.text("root") in ("", "/"):
+    if settings.given("root") and not os.path.abspath(settings.text("root") or "/").strip("/"):
         raise UsageError("Option --root argument should not be set to /")
-    if settings.text("rootless") not in ("true", "false", "auto"):
+    if settings.text("rootless").lower() not in ("", "auto", *TRUE, *FALSE):
         raise UsageError(f"invalid rootless: {settings.text('rootless')} (one of true, false, auto)")
-    manager = settings.text("cgroup-manager")
-    if manager not in ("cgroupfs", "systemd", "disabled"):
-        raise UsageError(f"invalid cgroup-manager: {manager} (one of cgroupfs, systemd, disabled)")
+    for name, known in (("cgroup-manager", MANAGERS), ("log-level", LEVELS)):
+        if settings.text(name) not in known:
+            raise UsageError(f"invalid {name}: {settings.text(name)} (one of {', '.join(known)})")
+
+
+def _debugging(settings: Parsed) -> bool:
+    return settings.on("debug") or settings.text("log-level") == "debug"
 
 
 @contextlib.contextmanager

@@ -89,17 +89,17 @@ def _flags(options: Parsed) -> JSON:
     cpu |= {member: options.text(name) for name, member in CPUSETS.items() if options.text(name)}
     value: dict[str, JSON] = {"memory": memory, "cpu": cpu}
     if options.text("pids-limit"):
-        value["pids"] = {"limit": _number(options, "pids-limit")}
+        value["pids"] = {"limit": options.number("pids-limit")}
     if options.text("blkio-weight"):
-        value["blockIO"] = {"weight": _number(options, "blkio-weight")}
+        value["blockIO"] = {"weight": options.number("blkio-weight")}
     return {name: member for name, member in value.items() if member}
 
 
 def _number(options: Parsed, name: str) -> int:
     try:
         return int(options.text(name))
-    except ValueError as error:
-        raise UsageError(f"invalid value for {name}: {error}") from error
+    except ValueError:
+        raise UsageError(f'invalid value for {name}: "{options.text(name)}" is not a whole number') from None
 
 
 def _size(options: Parsed, name: str) -> int:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
 from ocirt.cli.handover import Console, activation, descriptors, let_go, write_pid_file
-from ocirt.cli.parse import UsageError
-from ocirt.errors import NotFoundError, OCIError, StateError, UnsupportedError
+from ocirt.cli.parse import Parsed, UsageError
+from ocirt.errors import BundleError, NotFoundError, OCIError, StateError, UnsupportedError
 
 if TYPE_CHECKING:
+    from ocirt.bundle import Bundle
     from ocirt.cli import Call
     from ocirt.container import Container
     from ocirt.preparation import CgroupManager
@@ -102,7 +104,6 @@ def signal_number(text: str) -> int:
 
 def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[Container, Process]:
     """A created container whose console is handed over; ``undo`` deletes it."""
-    from ocirt.bundle import Bundle
     from ocirt.container import Container
     from ocirt.preparation import Request
     from ocirt.state import StateStore
@@ -114,7 +115,7 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
         raise UnsupportedError(
             "--no-pivot", "a root directory is only left by pivot_root(2), which undoes all ways back"
         )
-    bundle = Bundle.load(options.text("bundle"))
+    bundle = _bundle(options)
     program = bundle.spec.process
     terminal = program is not None and program.terminal
     with Console.connect(options.text("console-socket"), terminal=terminal, detached=detached) as console:
@@ -136,6 +137,22 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
             raise OCIError("a container that was just created has no process")
         console.hand_over(process)
     return container, process
+
+
+def _bundle(options: Parsed) -> Bundle:
+    """A bundle that is no directory is told before its config.json is missed."""
+    from ocirt.bundle import Bundle
+    from ocirt.spec import Spec
+
+    path = options.text("bundle")
+    if options.given("config"):
+        os.stat(path)
+        return Bundle(path, Spec.load(options.text("config")))
+    try:
+        return Bundle.load(path)
+    except BundleError:
+        os.stat(path)
+        raise
 
 
 def _delete(container: Container) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
 import time
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ocirt.cli.parse import UsageError
 
-FORMATS = ("text", "json")
+FORMATS: Final = ("text", "json")
+LEVELS: Final = ("error", "warning", "info", "debug")
+"""crun's; ours says errors, and at the last of them more."""
 
 
 class Log(NamedTuple):
@@ -22,10 +25,20 @@ class Log(NamedTuple):
 
     @classmethod
     def of(cls, path: str, format: str, debugging: bool) -> Log:
-        """:raises UsageError: there is no such format."""
+        """With its file made, before anything is done whose failure could not be told.
+
+        :raises UsageError: there is no such format, or the file cannot be written.
+        """
         if format not in FORMATS:
             raise UsageError(f"invalid log-format: {format}")
-        return cls(os.path.abspath(path) if path else "", format, debugging)
+        if not path:
+            return cls("", format, debugging)
+        absolute = os.path.abspath(path)
+        try:
+            _make(absolute)
+        except OSError as error:
+            raise UsageError(f"open {absolute}: {(error.strerror or '').lower()}") from error
+        return cls(absolute, format, debugging)
 
     def error(self, message: str) -> None:
         """Said once to whoever reads the log; with a log file, people are told on standard error too."""
@@ -43,7 +56,7 @@ class Log(NamedTuple):
             sys.stderr.write(line)
             return
         try:
-            with open(self.path, "a", encoding="utf-8") as file:
+            with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(line)
         except OSError as error:
             print(f"open {self.path}: {error.strerror}", file=sys.stderr)
@@ -52,6 +65,19 @@ class Log(NamedTuple):
         if self.format == "json":
             return json.dumps({"level": level, "msg": message, "time": now()}, separators=(",", ":")) + "\n"
         return f'time="{now()}" level={level} msg={json.dumps(message, ensure_ascii=False)}\n'
+
+
+def _make(path: str) -> None:
+    """Not kept open: its number may be one that the caller counts as its own (``--preserve-fds``).
+
+    A FIFO is left alone until there is something to say, or its reader would see the end of it.
+    """
+    try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):
+            return
+    except FileNotFoundError:
+        pass  # that is what we are here for
+    os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644))
 
 
 def now() -> str:

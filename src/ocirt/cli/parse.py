@@ -24,6 +24,9 @@ PART: Final = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 DURATION: Final = re.compile(rf"([-+]?)(0|(?:{PART.pattern})+)")
 """time.ParseDuration: ``1h15m30.918s``; the letter for micro is in Unicode twice."""
 
+INTEGER: Final = re.compile(r"[-+]?(0[xX](_?[0-9a-fA-F])+|0[bB](_?[01])+|0[oO]?(_?[0-7])+|0|[1-9](_?[0-9])*)")
+"""strconv.ParseInt with base 0: ``42``, ``0x2a``, ``0o52``, ``052``."""
+
 
 class Kind(Enum):
     """What may follow a flag."""
@@ -44,6 +47,10 @@ class Flag(NamedTuple):
     default: str = ""
     repeats: bool = False
     """Every value counts; of other flags the last one."""
+    hidden: bool = False
+    """Taken for the sake of old callers; no help tells of it."""
+    values: str = ""
+    """What a shell offers for it: words with blanks between them, or ``FILE``, ``DIRECTORY``, ``CONTAINER``."""
 
 
 class UsageError(OCIError):
@@ -72,7 +79,7 @@ class Parsed(NamedTuple):
         return self.text(name) in TRUE
 
     def number(self, name: str) -> int:
-        return int(self.text(name) or "0")
+        return integer(self.text(name) or "0")
 
     def seconds(self, name: str) -> float:
         found = DURATION.fullmatch(self.text(name))
@@ -83,6 +90,13 @@ class Parsed(NamedTuple):
 
     def all(self, name: str) -> tuple[str, ...]:
         return self.values.get(name, ())
+
+
+def integer(text: str) -> int:
+    """:raises ValueError: Go would not take it for a number."""
+    if INTEGER.fullmatch(text) is None:
+        raise ValueError(f'"{text}" is not a whole number')
+    return int(re.sub("^([-+]?)0([0-7_])", r"\g<1>0o\2", text), 0)
 
 
 def parse(table: Iterable[Flag], words: Sequence[str], *, stops: bool) -> Parsed:
@@ -129,8 +143,7 @@ def _one(flags: Mapping[str, Flag], word: str, rest: Iterator[str]) -> tuple[Fla
 def _check(flag: Flag, name: str, value: str) -> None:
     if flag.kind is Kind.SWITCH and value not in (*TRUE, *FALSE):
         raise UsageError(f'invalid boolean value "{value}" for -{name}: parse error')
-    digits = value.removeprefix("-")
-    if flag.kind is Kind.NUMBER and not (digits.isascii() and digits.isdigit()):
+    if flag.kind is Kind.NUMBER and INTEGER.fullmatch(value) is None:
         raise UsageError(f'invalid value "{value}" for flag -{name}: parse error')
     if flag.kind is Kind.DURATION and DURATION.fullmatch(value) is None:
         raise UsageError(f'invalid value "{value}" for flag -{name}: parse error')

@@ -16,19 +16,33 @@ if TYPE_CHECKING:
     from ocirt.cli import Call
     from ocirt.container import Container
     from ocirt.preparation import CgroupManager
+    from ocirt.spec import JSON
 
 NEVER: Final = "0001-01-01T00:00:00Z"
 """Go's zero time, for a container that was never finished: go-runc refuses a whole list for one empty time."""
 
+ORDER: Final = {
+    name: place
+    for place, name in enumerate(
+        (
+            *("ociVersion", "process", "root", "hostname", "mounts", "linux"),
+            *("terminal", "user", "args", "env", "cwd", "capabilities", "rlimits", "noNewPrivileges"),
+            *("uidMappings", "gidMappings", "resources", "namespaces", "maskedPaths", "readonlyPaths"),
+        )
+    )
+}
+"""Of members as runc writes them, which is not that of the documents."""
+
 COLUMNS: Final = ("id", "pid", "status", "bundle", "created", "owner")
 FORMATS: Final = ("table", "json")
+ESCAPED: Final = str.maketrans({letter: f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"})
 
 
 def state(call: Call) -> int:
     from ocirt.container import Container
 
     container = Container.load(call.container_id, root=call.root)
-    print(json.dumps(_described(container, owner=""), indent=2), end="")
+    print(_as_go(json.dumps(_described(container, owner=""), indent=2, ensure_ascii=False)), end="")
     return 0
 
 
@@ -44,7 +58,7 @@ def list_containers(call: Call) -> int:
         return 0
     found = _all(call, store.root)
     if chosen == "json":
-        print(json.dumps(found or None, separators=(",", ":")))
+        print(_as_go(json.dumps(found or None, separators=(",", ":"), ensure_ascii=False)))
         return 0
     rows = [[name.upper() for name in COLUMNS], *([str(entry[name]) for name in COLUMNS] for entry in found)]
     print("".join(f"{line}\n" for line in _aligned(rows)), end="")
@@ -96,13 +110,26 @@ def features(call: Call) -> int:
 def spec(call: Call) -> int:
     from ocirt.spec import Spec
 
-    text = Spec.default(rootless=call.options.on("rootless")).dumps()
+    members = Spec.default(rootless=call.options.on("rootless")).to_json()
+    for name in ("process", "linux"):
+        members[name] = _in_order(members[name])
+    text = json.dumps(_in_order(members), indent="\t")
     try:
         with open(os.path.join(call.options.text("bundle"), "config.json"), "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         raise UsageError("File config.json exists. Remove it first") from None
     return 0
+
+
+def _as_go(text: str) -> str:
+    """JSON as encoding/json writes it: what HTML has a meaning for is escaped, other letters are as they are."""
+    return text.translate(ESCAPED)
+
+
+def _in_order(value: JSON) -> dict[str, JSON]:
+    members = cast("dict[str, JSON]", value)
+    return {name: members[name] for name in sorted(members, key=lambda name: ORDER.get(name, len(ORDER)))}
 
 
 def _format(call: Call) -> str:

@@ -1,31 +1,47 @@
 """Every command of ocirt and every flag: what is parsed, what is checked and what ``--help`` prints.
 
-The names and the order are runc's, so that engines and people's fingers find them.
+The names and the order are runc's, so that engines and people's fingers find them. Completions of shells and the manual
+page are made of it too.
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from ocirt.cli.log import LEVELS
 from ocirt.cli.parse import Flag, Kind
+
+SHELLS: Final = ("bash", "zsh", "fish")
 
 HELP: Final = Flag("help", "show help", "h", Kind.SWITCH)
 
 GLOBALS: Final = (
     Flag("debug", "log what is done, and where an error came from", kind=Kind.SWITCH),
-    Flag("log", "append log messages to this file instead of writing them to standard error"),
-    Flag("log-format", "format of log messages: text or json", default="text"),
-    Flag("root", 'directory of all containers\' states (default: "/run/ocirt", "$XDG_RUNTIME_DIR/ocirt" without root)'),
+    Flag("log", "append log messages to this file; errors are told on standard error too", values="FILE"),
+    Flag("log-format", "format of log messages: text or json", default="text", values="text json"),
+    Flag("log-level", "error, warning, info or debug, which is --debug", default="error", values=" ".join(LEVELS)),
+    Flag(
+        "root",
+        'directory of all containers\' states (default: "/run/ocirt", "$XDG_RUNTIME_DIR/ocirt" without root)',
+        values="DIRECTORY",
+    ),
+    Flag("criu", "of old callers; criu is found in PATH", hidden=True),
     Flag(
         "cgroup-manager",
         "who makes cgroups: cgroupfs, systemd, or disabled to stay in the caller's",
         default="cgroupfs",
+        values="cgroupfs systemd disabled",
     ),
     Flag("systemd-cgroup", "let systemd make cgroups, as --cgroup-manager=systemd", kind=Kind.SWITCH),
     Flag(
         "ignore-v1-limits", "leave out limits that cgroup version 2 does not know, instead of failing", kind=Kind.SWITCH
     ),
-    Flag("rootless", "true, false or auto; ocirt asks the kernel what the caller may do", default="auto"),
+    Flag(
+        "rootless",
+        "true, false or auto; taken for runc's sake, since ocirt asks the kernel what the caller may do",
+        default="auto",
+        values="true false auto",
+    ),
     HELP,
     Flag("version", "print the version", "v", Kind.SWITCH),
 )
@@ -50,19 +66,24 @@ class Command(NamedTuple):
     """Begins the message of every error of this command."""
     status: int = 1
     """What it exits with on an error of ours."""
+    offers: tuple[str, ...] = ("CONTAINER",)
+    """What a shell offers for each argument, as ``Flag.values``."""
+    example: str = ""
+    """Lines of a shell, for its help."""
 
 
-BUNDLE: Final = Flag("bundle", "the bundle's directory", "b", default=".")
-PID_FILE: Final = Flag("pid-file", "write the process's pid to this file")
-CONSOLE: Final = Flag("console-socket", "send the terminal's master side to this AF_UNIX socket")
+BUNDLE: Final = Flag("bundle", "the bundle's directory", "b", default=".", values="DIRECTORY")
+PID_FILE: Final = Flag("pid-file", "write the process's pid to this file", values="FILE")
+CONSOLE: Final = Flag("console-socket", "send the terminal's master side to this AF_UNIX socket", values="FILE")
 DETACH: Final = Flag("detach", "leave the process running and return", "d", Kind.SWITCH)
 PRESERVE: Final = Flag(
     "preserve-fds", "hand on that many descriptors after the streams (and LISTEN_FDS)", "", Kind.NUMBER, "0"
 )
-FORMAT: Final = Flag("format", "table or json", "f", default="table")
+FORMAT: Final = Flag("format", "table or json", "f", default="table", values="table json")
 
 CREATION: Final = (
     BUNDLE,
+    Flag("config", "the configuration, instead of config.json in the bundle", "f", values="FILE"),
     CONSOLE,
     PID_FILE,
     Flag("no-pivot", "do not use pivot_root(2) (not supported)", kind=Kind.SWITCH),
@@ -70,8 +91,13 @@ CREATION: Final = (
     PRESERVE,
 )
 LIMITS: Final = (
-    Flag("resources", "read them from this JSON file, as linux.resources has them; - for standard input", "r"),
-    Flag("blkio-weight", "weight of block devices, 10 to 1000"),
+    Flag(
+        "resources",
+        "read them from this JSON file, as linux.resources has them; - for standard input",
+        "r",
+        values="FILE",
+    ),
+    Flag("blkio-weight", "weight of block devices, 10 to 1000", kind=Kind.NUMBER),
     Flag("cpu-period", "period of the CPU quota, in microseconds"),
     Flag("cpu-quota", "CPU time in each period, in microseconds"),
     Flag("cpu-burst", "unused CPU time that may be kept for later periods, in microseconds"),
@@ -84,15 +110,28 @@ LIMITS: Final = (
     Flag("memory", "limit of memory: bytes, 512M, or -1"),
     Flag("memory-reservation", "memory that is left to it when others need some"),
     Flag("memory-swap", "limit of memory and swap together"),
-    Flag("kernel-memory", "limit of kernel memory (cgroup version 1, old kernels)"),
-    Flag("kernel-memory-tcp", "limit of TCP's buffers (cgroup version 1)"),
-    Flag("pids-limit", "how many tasks, or -1"),
+    Flag("kernel-memory", "limit of kernel memory (cgroup version 1, old kernels)", hidden=True),
+    Flag("kernel-memory-tcp", "limit of TCP's buffers (cgroup version 1)", hidden=True),
+    Flag("pids-limit", "how many tasks, or -1", kind=Kind.NUMBER),
     Flag("l3-cache-schema", "Intel RDT: parts of the L3 cache"),
     Flag("mem-bw-schema", "Intel RDT: memory bandwidth"),
 )
-SUBREAPER: Final = Flag("no-subreaper", "do not adopt orphans (ocirt adopts none)", kind=Kind.SWITCH)
+SUBREAPER: Final = Flag("no-subreaper", "do not adopt orphans (ocirt adopts none)", kind=Kind.SWITCH, hidden=True)
 
 COMMANDS: Final = (
+    Command(
+        "completion",
+        "print the completions of a shell",
+        "bash|zsh|fish",
+        "completion.completion",
+        (),
+        1,
+        1,
+        offers=(" ".join(SHELLS),),
+        example="ocirt completion bash > /usr/share/bash-completion/completions/ocirt\n"
+        "ocirt completion zsh > /usr/share/zsh/site-functions/_ocirt\n"
+        "ocirt completion fish > /usr/share/fish/vendor_completions.d/ocirt.fish",
+    ),
     Command(
         "create",
         "create a container, which then waits for start",
@@ -102,6 +141,8 @@ COMMANDS: Final = (
         1,
         1,
         failure="ocirt create failed: ",
+        offers=(),
+        example="ocirt create --bundle /srv/web --pid-file /run/web.pid web\nocirt start web",
     ),
     Command(
         "delete",
@@ -136,7 +177,7 @@ COMMANDS: Final = (
             Flag("tty", "give it a terminal", "t", Kind.SWITCH),
             Flag("user", "<uid>[:<gid>], in numbers", "u"),
             Flag("additional-gids", "one more group, by number", "g", Kind.NUMBER, repeats=True),
-            Flag("process", "read the whole process from this JSON file", "p"),
+            Flag("process", "read the whole process from this JSON file", "p", values="FILE"),
             DETACH,
             PID_FILE,
             Flag("process-label", "SELinux label of the process"),
@@ -152,8 +193,11 @@ COMMANDS: Final = (
         stops=True,
         failure="exec failed: ",
         status=255,
+        example="ocirt exec -t web sh\nocirt exec -u 1000:1000 -e LANG=C --cwd /srv web ls -l",
     ),
-    Command("features", "show what this ocirt can do on this kernel, as JSON", "", "query.features", (), 0, 0),
+    Command(
+        "features", "show what this ocirt can do on this kernel, as JSON", "", "query.features", (), 0, 0, offers=()
+    ),
     Command(
         "kill",
         "send a signal (default: SIGTERM) to the container's init",
@@ -163,6 +207,8 @@ COMMANDS: Final = (
         1,
         2,
         stops=True,
+        offers=("CONTAINER", "SIGNAL"),
+        example="ocirt kill web\nocirt kill web HUP\nocirt kill web 9",
     ),
     Command(
         "list",
@@ -172,10 +218,40 @@ COMMANDS: Final = (
         (FORMAT, Flag("quiet", "show the ids only", "q", Kind.SWITCH)),
         0,
         0,
+        offers=(),
+    ),
+    Command(
+        "man",
+        "print the manual page ocirt(1)",
+        "",
+        "manual.manual",
+        (),
+        0,
+        0,
+        offers=(),
+        example="ocirt man | man -l -",
     ),
     Command("pause", "stop all processes of a container", "<container-id>", "control.pause", (), 1, 1),
-    Command("plan", "print what create would do for a bundle", "<bundle>", "query.plan", (), 1, 1),
-    Command("ps", "show a container's processes", "<container-id> [ps options]", "query.ps", (FORMAT,), 1, stops=True),
+    Command(
+        "plan",
+        "print what create would do for a bundle",
+        "<bundle>",
+        "query.plan",
+        (),
+        1,
+        1,
+        offers=("DIRECTORY",),
+    ),
+    Command(
+        "ps",
+        "show a container's processes",
+        "<container-id> [ps options]",
+        "query.ps",
+        (FORMAT,),
+        1,
+        stops=True,
+        example="ocirt ps web\nocirt ps web -o pid,rss,args",
+    ),
     Command("resume", "let a paused container go on", "<container-id>", "control.resume", (), 1, 1),
     Command(
         "run",
@@ -186,6 +262,8 @@ COMMANDS: Final = (
         1,
         1,
         failure="ocirt run failed: ",
+        offers=(),
+        example="cd bundle && ocirt spec && ocirt run demo\nocirt run --detach --bundle /srv/web web",
     ),
     Command(
         "spec",
@@ -195,8 +273,19 @@ COMMANDS: Final = (
         (BUNDLE, Flag("rootless", "one for a rootless container", kind=Kind.SWITCH)),
         0,
         0,
+        offers=(),
     ),
     Command("start", "run the program of a created container", "<container-id>", "lifecycle.start", (), 1, 1),
     Command("state", "show a container's state as JSON", "<container-id>", "query.state", (), 1, 1),
-    Command("update", "change a container's limits", "<container-id>", "control.update", LIMITS, 1, 1),
+    Command(
+        "update",
+        "change a container's limits",
+        "<container-id>",
+        "control.update",
+        LIMITS,
+        1,
+        1,
+        example="ocirt update --memory 512M --pids-limit 100 web\n"
+        'echo \'{"cpu": {"quota": 50000}}\' | ocirt update -r - web',
+    ),
 )

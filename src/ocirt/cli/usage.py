@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from ocirt.cli.parse import Flag, Kind
 from ocirt.cli.table import COMMANDS, GLOBALS, HELP, Command
+from ocirt.errors import UnsupportedError
+
+WIDTH: Final = 100
+"""Of a line of help; what is longer is continued below."""
+
+FIRST_STEPS: Final = """   ocirt spec                  write a config.json, to be edited
+   ocirt run demo              run it, in the foreground
+   ocirt list                  see what there is
+   ocirt exec -t demo sh       look inside
+   ocirt help run              all about one command"""
+
+
+def name() -> str:
+    """What we are called by: where a link named runc leads to us, our words are runc's (go-runc asks for that)."""
+    return "runc" if os.path.basename(sys.argv[0]) == "runc" else "ocirt"
 
 
 def program() -> str:
@@ -15,10 +33,13 @@ def program() -> str:
     return "\n".join(
         (
             "NAME:",
-            "   ocirt - run containers by the Open Container Initiative's runtime specification",
+            f"   {name()} - run containers by the Open Container Initiative's runtime specification",
             "",
             "USAGE:",
-            "   ocirt [global options] command [command options] [arguments...]",
+            f"   {name()} [global options] command [command options] [arguments...]",
+            "",
+            "FIRST STEPS, in a directory with a root filesystem in rootfs/:",
+            FIRST_STEPS.replace("ocirt", name()),
             "",
             "COMMANDS:",
             *_columns(names, helps),
@@ -32,20 +53,28 @@ def program() -> str:
 
 def of_command(command: Command) -> str:
     """The help of one command."""
-    parts = ("ocirt", command.name, "[command options]" if command.flags else "", command.usage)
+    example = ["EXAMPLES:", *(f"   {line}" for line in command.example.splitlines()), ""] if command.example else []
     return "\n".join(
         (
             "NAME:",
-            f"   ocirt {command.name} - {command.help}",
+            f"   {name()} {command.name} - {command.help}",
             "",
             "USAGE:",
-            f"   {' '.join(filter(None, parts))}",
+            *(f"   {line}" for line in usages(command)),
             "",
+            *example,
             "OPTIONS:",
             *_options((*command.flags, HELP)),
             "",
         )
-    )
+    ).replace("ocirt ", f"{name()} ")
+
+
+def usages(command: Command) -> Iterator[str]:
+    """One line for each way to call it."""
+    options = "[command options]" if shown(command.flags) else ""
+    for arguments in command.usage.split("  ||  "):
+        yield " ".join(filter(None, (name(), command.name, options, arguments)))
 
 
 def version() -> str:
@@ -56,24 +85,50 @@ def version() -> str:
         number = metadata.version("ocirt")
     except metadata.PackageNotFoundError:  # it runs from its sources
         number = "unknown"
-    return f"ocirt version {number}\ncommit: unknown\nspec: 1.3.0\n"
+    lines = [f"{name()} version {number}", "commit: unknown", "spec: 1.3.0"]
+    if (library := _libseccomp()) is not None:
+        lines.append(f"libseccomp: {library}")
+    return "".join(f"{line}\n" for line in lines)
 
 
-def _options(flags: Iterable[Flag]) -> list[str]:
-    flags = tuple(flags)
-    return _columns([_label(flag) for flag in flags], [_explained(flag) for flag in flags])
+def _libseccomp() -> str | None:
+    """The version of the library that compiles filters, where there is one."""
+    from ocirt.seccomp import library
+
+    try:
+        return library.version()
+    except UnsupportedError:
+        return None
 
 
-def _label(flag: Flag) -> str:
+def shown(flags: Iterable[Flag]) -> tuple[Flag, ...]:
+    """Those that people are told of."""
+    return tuple(flag for flag in flags if not flag.hidden)
+
+
+def label(flag: Flag) -> str:
+    """``--bundle value, -b value``"""
     value = "" if flag.kind is Kind.SWITCH else " value"
     short = f", -{flag.short}{value}" if flag.short else ""
     return f"--{flag.name}{value}{short}"
 
 
-def _explained(flag: Flag) -> str:
-    return f'{flag.help} (default: "{flag.default}")' if flag.default else flag.help
+def explained(flag: Flag) -> str:
+    text = f"{flag.help}; may be repeated" if flag.repeats else flag.help
+    return f'{text} (default: "{flag.default}")' if flag.default else text
+
+
+def _options(flags: Iterable[Flag]) -> list[str]:
+    seen = shown(flags)
+    return _columns([label(flag) for flag in seen], [explained(flag) for flag in seen])
 
 
 def _columns(left: list[str], right: list[str]) -> list[str]:
+    import textwrap
+
     width = max(map(len, left))
-    return [f"   {name:<{width}}  {text}" for name, text in zip(left, right, strict=True)]
+    lines = []
+    for entry, text in zip(left, right, strict=True):
+        first, *rest = textwrap.wrap(text, WIDTH - width - 5, break_on_hyphens=False, break_long_words=False)
+        lines += [f"   {entry:<{width}}  {first}", *(f"   {'':<{width}}  {line}" for line in rest)]
+    return lines

@@ -9,11 +9,31 @@ from __future__ import annotations
 import errno
 import os
 import re
+from typing import Final
 
-from ocirt.errors import BundleError, HookError, OCIError, SetupError, SpecError, StateError
+from ocirt.errors import (
+    BundleError,
+    HookError,
+    OCIError,
+    Problem,
+    SetupError,
+    SpecError,
+    StateError,
+    UnsupportedError,
+)
 
-STARTING = "unable to start container process: "
-IN_INIT = "error during container init: "
+STARTING: Final = "unable to start container process: "
+IN_INIT: Final = "error during container init: "
+AGENT: Final = "failed to connect with seccomp agent specified in the seccomp profile"
+
+SENTENCES: Final = (
+    ("", "must not be null", "config cannot be null"),
+    ("root", "is required", "root must be specified"),
+    (r"mounts\[\d+\]\..*", "NUL", "mount field contains null byte"),
+    (r"linux\.namespaces\[\d+\]\.type", "is not a namespace", 'namespace "{value}" does not exist'),
+    (r"linux\.rootfsPropagation", "is not a mount propagation", "rootfsPropagation={value} is not supported"),
+)
+"""runc's words for problems of a configuration: the member, a part of our rule, and what runc says."""
 
 
 def of(error: OCIError | OSError) -> str:
@@ -24,7 +44,9 @@ def of(error: OCIError | OSError) -> str:
         case BundleError():
             return _bundle(error)
         case SpecError():
-            return f"{error.source}: " + "; ".join(map(str, error.problems))
+            return f"{error.source}: " + "; ".join(map(_problem, error.problems))
+        case UnsupportedError(needs=needs) if "needs a mount namespace" in needs:
+            return f"unable to restrict sys entries without a private MNT namespace: {error}"
         case HookError():
             return f"{STARTING}{IN_INIT}{_hook(error)}"
         case SetupError(operation="FindProgram"):
@@ -33,6 +55,10 @@ def of(error: OCIError | OSError) -> str:
             return f"exec {error.detail}: {reason(error.errno)}{_suspicion(error)}"
         case SetupError(operation="LimitResources" | "EnableControllers" | "FreezeCgroup" | "ThawCgroup"):
             return f"unable to apply cgroup configuration: {_setup(error)}"
+        case SetupError(mounting=(source, target)):
+            return f'{STARTING}{IN_INIT}error mounting "{source}" to rootfs at "{target}": {_setup(error)}'
+        case SetupError(origin="linux.seccomp.listenerPath", call="connect"):
+            return f"{STARTING}{IN_INIT}{AGENT}: {_setup(error)}"
         case SetupError():
             return f"{STARTING}{IN_INIT}{_setup(error)}"
         case OSError():
@@ -47,7 +73,20 @@ def reason(number: int) -> str:
 
 
 def _bundle(error: BundleError) -> str:
-    return error.reason if "JSON specification file" in error.reason else str(error)
+    if "JSON specification file" in error.reason:
+        return error.reason
+    prefix = "invalid rootfs: " if error.origin == "root.path" else ""
+    return f"{prefix}{error.origin}: {error.path}: {error.reason[:1].lower()}{error.reason[1:]}"
+
+
+def _problem(problem: Problem) -> str:
+    """runc's sentence first, if it has one for the case and ours does not hold it anyway."""
+    text = str(problem)
+    for place, rule, sentence in SENTENCES:
+        found = re.fullmatch(place, problem.path)
+        if found and rule in problem.rule:
+            return f"{sentence.format(*found.groups(), value=problem.value)}: {text}"
+    return text
 
 
 def _hook(error: HookError) -> str:
@@ -56,7 +95,11 @@ def _hook(error: HookError) -> str:
     if place is None:
         return str(error)
     output = f", output: {error.output.strip()}" if error.output.strip() else ""
-    return f"error running {place[1]} hook #{place[2]}: {error.path}: {error.reason}{output}"
+    cause = error.__cause__
+    why = error.reason
+    if isinstance(cause, OSError) and cause.errno:
+        why = why.replace(os.strerror(cause.errno), reason(cause.errno))
+    return f"error running {place[1]} hook #{place[2]}: {error.path}: {why}{output}"
 
 
 def _missing(error: SetupError) -> str:

@@ -41,6 +41,12 @@ class Condition(NamedTuple):
     second: int
 
 
+class _Version(Protocol):
+    major: int
+    minor: int
+    micro: int
+
+
 class _Library(Protocol):
     """``seccomp.h``"""
 
@@ -56,6 +62,7 @@ class _Library(Protocol):
         self, rules: FFI.CData, action: int, number: int, count: int, conditions: FFI.CData, /
     ) -> int: ...
     def seccomp_export_bpf(self, rules: FFI.CData, fd: int, /) -> int: ...
+    def seccomp_version(self) -> _Version: ...
 
 
 @functools.cache
@@ -64,6 +71,12 @@ def _library() -> _Library:
         return cast("_Library", ffi.dlopen(SONAME))
     except OSError as error:
         raise UnsupportedError("linux.seccomp", MISSING) from error
+
+
+def version() -> str:
+    """:raises UnsupportedError: there is no libseccomp."""
+    found = _library().seccomp_version()
+    return f"{found.major}.{found.minor}.{found.micro}"
 
 
 def native() -> int:

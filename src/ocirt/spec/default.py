@@ -1,4 +1,4 @@
-"""The configuration that ``runc spec`` and ``runc spec --rootless`` write (runc 1.1, Debian 12's)."""
+"""The configuration that ``runc spec`` and ``runc spec --rootless`` write (runc 1.5)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ MASKED_PATHS: Final = (
     "/proc/sched_debug",
     "/sys/firmware",
     "/proc/scsi",
+    "/sys/devices/virtual/tpm",
 )
 
 READONLY_PATHS: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
@@ -47,9 +48,7 @@ def _process() -> Process:
         args=("sh",),
         env=("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"),
         cwd="/",
-        capabilities=Capabilities(
-            bounding=CAPABILITIES, effective=CAPABILITIES, permitted=CAPABILITIES, ambient=CAPABILITIES
-        ),
+        capabilities=Capabilities(bounding=CAPABILITIES, effective=CAPABILITIES, permitted=CAPABILITIES),
         rlimits=(Rlimit("RLIMIT_NOFILE", hard=1024, soft=1024),),
         no_new_privileges=True,
     )
