@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
-from ocirt.cli.handover import Console, activation, descriptors, let_go, write_pid_file
+from ocirt.cli.handover import Console, PidfdSockets, activation, descriptors, let_go, write_pid_file
 from ocirt.cli.parse import UsageError
 from ocirt.errors import NotFoundError, OCIError, StateError, UnsupportedError
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ocirt.container import Container
     from ocirt.preparation import CgroupManager
     from ocirt.process import Process
+
+PIDFD_RECEIVER: Final = "run.oci.pidfd_receiver"
+"""crun's annotation for what ``--pidfd-socket`` says."""
 
 NOT_RUNNING: Final = "container not running"
 REAL_TIME: Final = re.compile(r"(RTMIN|RTMAX)([+-]\d+)?")
@@ -115,7 +118,10 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
     bundle = Bundle.load(options.text("bundle"))
     program = bundle.spec.process
     terminal = program is not None and program.terminal
-    with Console.connect(options.text("console-socket"), terminal=terminal, detached=detached) as console:
+    with (
+        Console.connect(options.text("console-socket"), terminal=terminal, detached=detached) as console,
+        PidfdSockets.connect(options.text("pidfd-socket"), bundle.spec.annotations.get(PIDFD_RECEIVER)) as pidfds,
+    ):
         manager = cast("CgroupManager", call.cgroup_manager)
         request = Request(
             call.container_id,
@@ -133,6 +139,7 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
         if process is None:
             raise OCIError("a container that was just created has no process")
         console.hand_over(process)
+        pidfds.hand_over(process, "standard")
     return container, process
 
 

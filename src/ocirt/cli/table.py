@@ -55,6 +55,7 @@ class Command(NamedTuple):
 BUNDLE: Final = Flag("bundle", "the bundle's directory", "b", default=".")
 PID_FILE: Final = Flag("pid-file", "write the process's pid to this file")
 CONSOLE: Final = Flag("console-socket", "send the terminal's master side to this AF_UNIX socket")
+PIDFD: Final = Flag("pidfd-socket", "send a pidfd of the process to this AF_UNIX socket")
 DETACH: Final = Flag("detach", "leave the process running and return", "d", Kind.SWITCH)
 PRESERVE: Final = Flag(
     "preserve-fds", "hand on that many descriptors after the streams (and LISTEN_FDS)", "", Kind.NUMBER, "0"
@@ -64,8 +65,9 @@ FORMAT: Final = Flag("format", "table or json", "f", default="table")
 CREATION: Final = (
     BUNDLE,
     CONSOLE,
+    PIDFD,
     PID_FILE,
-    Flag("no-pivot", "do not use pivot_root(2) (not supported)", kind=Kind.SWITCH),
+    Flag("no-pivot", "do without pivot_root(2), which an initramfs does not allow; less safe", kind=Kind.SWITCH),
     Flag("no-new-keyring", "leave the container the caller's session keyring", kind=Kind.SWITCH),
     PRESERVE,
 )
@@ -90,7 +92,9 @@ LIMITS: Final = (
     Flag("l3-cache-schema", "Intel RDT: parts of the L3 cache"),
     Flag("mem-bw-schema", "Intel RDT: memory bandwidth"),
 )
-SUBREAPER: Final = Flag("no-subreaper", "do not adopt orphans (ocirt adopts none)", kind=Kind.SWITCH)
+SUBREAPER: Final = Flag(
+    "no-subreaper", "do not adopt the container's orphans while it is in the foreground", kind=Kind.SWITCH
+)
 
 COMMANDS: Final = (
     Command(
@@ -131,6 +135,7 @@ COMMANDS: Final = (
         "execution.execute",
         (
             CONSOLE,
+            PIDFD,
             Flag("cwd", "working directory in the container"),
             Flag("env", "set an environment variable: NAME=value", "e", repeats=True),
             Flag("tty", "give it a terminal", "t", Kind.SWITCH),
