@@ -326,6 +326,12 @@ def take_descriptor(pidfd: int, number: int) -> int:
     return taken
 
 
+def adopt_orphans() -> None:
+    """Become a subreaper (prctl(2)). It is for a command to decide: in a library, it would change its caller."""
+    if error := lib.ocirt_adopt_orphans():
+        raise OSError(error, os.strerror(error))
+
+
 def reap(pidfd: int, flags: int = 0) -> int | None:
     """Wait for a child and give its return code, negative for a signal; ``None`` if somebody else got it first."""
     try:

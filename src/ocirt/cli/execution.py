@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 def execute(call: Call) -> int:
+    from subprocess import PIPE
+
     from ocirt.cli.foreground import attend
     from ocirt.container import Container
 
@@ -28,7 +30,16 @@ def execute(call: Call) -> int:
         Console.connect(options.text("console-socket"), terminal=program.terminal, detached=detached) as console,
         PidfdSockets.connect(options.text("pidfd-socket")) as pidfds,
     ):
-        process = container.exec(program, cgroup=cgroup, ignore_paused=options.on("ignore-paused"), pass_fds=kept)
+        stream = None if detached or program.terminal else PIPE
+        process = container.exec(
+            program,
+            stdin=stream,
+            stdout=stream,
+            stderr=stream,
+            cgroup=cgroup,
+            ignore_paused=options.on("ignore-paused"),
+            pass_fds=kept,
+        )
         let_go(kept)
         try:
             console.hand_over(process)

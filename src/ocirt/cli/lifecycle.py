@@ -43,6 +43,11 @@ def run(call: Call) -> int:
     from ocirt.cli.foreground import attend
 
     detached = call.options.on("detach")
+    adopts = not detached and not call.options.on("no-subreaper")
+    if adopts:
+        from ocirt.launch import adopt_orphans
+
+        adopt_orphans()
     with contextlib.ExitStack() as undo:
         container, process = _create(call, undo, detached=detached)
         begin = _beginning(call, container, process)
@@ -50,7 +55,7 @@ def run(call: Call) -> int:
         if detached:
             begin()
         else:
-            status = attend(process, begin)
+            status = attend(process, begin, reaps=adopts)
         if detached or call.options.on("keep"):
             undo.pop_all()
     return status
@@ -103,6 +108,8 @@ def signal_number(text: str) -> int:
 
 def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[Container, Process]:
     """A created container whose console is handed over; ``undo`` deletes it."""
+    from subprocess import PIPE
+
     from ocirt.bundle import Bundle
     from ocirt.container import Container
     from ocirt.preparation import Request
@@ -132,7 +139,8 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
             kept=kept,
             activated=activated,
         )
-        container = Container._create(request, StateStore(call.root))  # as run() does
+        streams = (None, None, None) if detached or terminal else (PIPE, PIPE, PIPE)
+        container = Container._create(request, StateStore(call.root), *streams)  # as run() does
         undo.callback(_delete, container)
         let_go(kept)
         process = container.process
