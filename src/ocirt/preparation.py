@@ -21,7 +21,7 @@ from ocirt.host import Host
 from ocirt.plan import ID_MARK, Site, plan_create
 from ocirt.seccomp import program_of
 from ocirt.spec import Linux, Resources, Spec
-from ocirt.state import SCRATCH, StateStore
+from ocirt.state import NOTIFY, SCRATCH, StateStore
 
 if TYPE_CHECKING:
     from ocirt.answers import Answers
@@ -54,6 +54,8 @@ class Request:
     kept: tuple[int, ...] = ()
     """See ``Site``, as for the next."""
     activated: int = 0
+    notifies: bool = False
+    """The container has a socket for sd_notify(3)."""
 
 
 @frozen(eq=False)
@@ -116,7 +118,7 @@ def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
     reusable = reusable and request.cgroup_manager != "systemd"
     container_id = ID_MARK if reusable else request.container_id
     scratch = f"{store.root}/{container_id}/{SCRATCH}" if request.throw_away_layer else None
-    wishes = (request.cgroup_manager, request.shown, request.new_keyring, request.strict_resources)
+    wishes = (request.cgroup_manager, request.shown, request.new_keyring, request.strict_resources, request.notifies)
     key = (ours, scratch, rootfs, *wishes, request.kept, request.activated)
     known = bundle._prepared.get(key)
     if known is not None and known.host is host and known.here is here:
@@ -131,6 +133,7 @@ def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
         keyring=request.new_keyring,
         kept=request.kept,
         activated=request.activated,
+        notify=f"{store.root}/{container_id}/{NOTIFY}" if request.notifies else None,
     )
     prepared = _prepare(request, host, here, site)
     if reusable:

@@ -227,8 +227,8 @@ def throw_away_layer() -> Plan:
 
 
 def passed_descriptors() -> Plan:
-    """A socket that it is started for, and one more file."""
-    return plan_create(DEFAULT, ROOT, evolve(SITE, kept=(3, 700), activated=1))
+    """A socket that it is started for, one more file, and a service manager that is told."""
+    return plan_create(DEFAULT, ROOT, evolve(SITE, kept=(3, 700), activated=1, notify="/run/ocirt/demo/notify"))
 
 
 def execution() -> Plan:

@@ -80,6 +80,7 @@ def sites() -> st.SearchStrategy[Site]:
         filter=st.just(FILTER),
         kept=st.sampled_from(((), (3, 4, 700), tuple(range(5, 105)))),
         activated=st.integers(0, 2),
+        notify=st.none() | st.just("/run/ocirt/c/notify"),
     )
 
 

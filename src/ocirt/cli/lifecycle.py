@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
 from ocirt.cli.handover import Console, PidfdSockets, activation, descriptors, let_go, write_pid_file
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from ocirt.container import Container
     from ocirt.preparation import CgroupManager
     from ocirt.process import Process
+    from ocirt.sdnotify import Proxy
 
 PIDFD_RECEIVER: Final = "run.oci.pidfd_receiver"
 """crun's annotation for what ``--pidfd-socket`` says."""
+
+NOTIFY_SOCKET: Final = "NOTIFY_SOCKET"
 
 NOT_RUNNING: Final = "container not running"
 REAL_TIME: Final = re.compile(r"(RTMIN|RTMAX)([+-]\d+)?")
@@ -34,7 +37,10 @@ def create(call: Call) -> int:
 
 
 def start(call: Call) -> int:
-    _load(call).start()
+    container = _load(call)
+    with _proxy(container) as proxy:
+        container.start()
+        _await_readiness(container.process, proxy)
     return 0
 
 
@@ -48,25 +54,42 @@ def run(call: Call) -> int:
         from ocirt.launch import adopt_orphans
 
         adopt_orphans()
-    with contextlib.ExitStack() as undo:
+    with contextlib.ExitStack() as last, contextlib.ExitStack() as undo:
         container, process = _create(call, undo, detached=detached)
-        begin = _beginning(call, container, process)
+        proxy = last.enter_context(_proxy(container))  # it is in use until the container is gone
         status = 0
         if detached:
-            begin()
+            _begin(call, container, process)
+            _await_readiness(process, proxy)
         else:
-            status = attend(process, begin, reaps=adopts)
+            status = attend(process, lambda: _begin(call, container, process, proxy), reaps=adopts)
         if detached or call.options.on("keep"):
             undo.pop_all()
     return status
 
 
-def _beginning(call: Call, container: Container, process: Process) -> Callable[[], None]:
-    def begin() -> None:
-        container.start()
-        _write_pid(call, process)
+def _begin(call: Call, container: Container, process: Process, proxy: Proxy | None = None) -> None:
+    container.start()
+    _write_pid(call, process)
+    if proxy is not None:
+        proxy.accompany(process.fileno(), os.getpid())
 
-    return begin
+
+def _proxy(container: Container) -> contextlib.AbstractContextManager[Proxy | None]:
+    """Where a service manager started us, and the container knows of it."""
+    address = os.environ.get(NOTIFY_SOCKET)
+    if not address:
+        return contextlib.nullcontext()
+    from ocirt.sdnotify import Proxy
+
+    with container._store.open(container.id, "start") as directory:  # as with _create
+        return Proxy.open(address, directory) or contextlib.nullcontext()
+
+
+def _await_readiness(process: Process | None, proxy: Proxy | None) -> None:
+    """Before that, a service manager must not believe that we have done what we were started for."""
+    if proxy is not None and process is not None:
+        proxy.serve(process.fileno(), process.pid, once=True)
 
 
 def kill(call: Call) -> int:
@@ -138,6 +161,7 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
             strict_resources=not call.settings.on("ignore-v1-limits"),
             kept=kept,
             activated=activated,
+            notifies=_notifies(),
         )
         streams = (None, None, None) if detached or terminal else (PIPE, PIPE, PIPE)
         container = Container._create(request, StateStore(call.root), *streams)  # as run() does
@@ -149,6 +173,15 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
         console.hand_over(process)
         pidfds.hand_over(process, "standard")
     return container, process
+
+
+def _notifies() -> bool:
+    if not (address := os.environ.get(NOTIFY_SOCKET)):
+        return False
+    from ocirt import sdnotify
+
+    sdnotify.check(address)
+    return True
 
 
 def _delete(container: Container) -> None:

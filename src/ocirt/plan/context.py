@@ -104,6 +104,8 @@ class Site:
     """The caller's descriptors that the program finds at the same numbers, which rise."""
     activated: int = 0
     """So many of those, from number 3 on, are what the program is started for (sd_listen_fds(3))."""
+    notify: str | None = None
+    """The directory with the container's socket for sd_notify(3)."""
 
 
 @frozen

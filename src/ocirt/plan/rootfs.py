@@ -53,6 +53,7 @@ def check(context: Context) -> None:
         ("linux.readonlyPaths", bool(linux.readonly_paths)),
         ("linux.devices", bool(linux.devices)),
         ("linux.rootfsPropagation", bool(linux.rootfs_propagation)),
+        ("NOTIFY_SOCKET", context.site.notify is not None),
         ("process.terminal", document.process is not None and document.process.terminal),
     )
     for origin, wanted in asked:
