@@ -231,6 +231,11 @@ def passed_descriptors() -> Plan:
     return plan_create(DEFAULT, ROOT, evolve(SITE, kept=(3, 700), activated=1, notify="/run/ocirt/demo/notify"))
 
 
+def without_pivot() -> Plan:
+    """In an initramfs; the host shows all of procfs in two places."""
+    return plan_create(DEFAULT, ROOT, evolve(SITE, full_views=("/srv/chroot/proc", "/sys", "/proc")))
+
+
 def execution() -> Plan:
     program = Process(cwd="/", args=("ps",), env=("PATH=/bin",), terminal=True, console_size=ConsoleSize(24, 80))
     return plan_exec(program, DEFAULT, ROOT, Site("demo", "/bundle", "/proc/42/root", joins_cgroups=True))
@@ -264,6 +269,7 @@ EXAMPLES: Mapping[str, Callable[[], Plan]] = {
         system_calls,
         throw_away_layer,
         passed_descriptors,
+        without_pivot,
         execution,
         execution_in_user_namespace,
         execution_with_privileges,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from ocirt.cli.handover import Console, PidfdSockets, activation, descriptors, let_go, write_pid_file
 from ocirt.cli.parse import UsageError
-from ocirt.errors import NotFoundError, OCIError, StateError, UnsupportedError
+from ocirt.errors import NotFoundError, OCIError, StateError
 
 if TYPE_CHECKING:
     from ocirt.cli import Call
@@ -141,10 +141,6 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
     options = call.options
     activated = activation()
     kept = descriptors(options, activated)
-    if options.on("no-pivot"):
-        raise UnsupportedError(
-            "--no-pivot", "a root directory is only left by pivot_root(2), which undoes all ways back"
-        )
     bundle = Bundle.load(options.text("bundle"))
     program = bundle.spec.process
     terminal = program is not None and program.terminal
@@ -161,6 +157,7 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
             strict_resources=not call.settings.on("ignore-v1-limits"),
             kept=kept,
             activated=activated,
+            pivots=not options.on("no-pivot"),
             notifies=_notifies(),
         )
         streams = (None, None, None) if detached or terminal else (PIPE, PIPE, PIPE)
