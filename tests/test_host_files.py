@@ -64,3 +64,15 @@ def test_secrets_are_what_not_everybody_may_read() -> None:
     assert "/etc/shadow" in found
     assert "/etc/passwd" not in found
     assert not any(os.lstat(path).st_mode & stat.S_IROTH for path in found)
+
+
+def test_where_all_of_procfs_and_sysfs_is_seen() -> None:
+    """Whatever lies on others first; parts of them do not count (proc_pid_mountinfo(5))."""
+    table = r"""
+22 27 0:21 / /proc rw,relatime - proc proc rw
+23 27 0:22 / /sys rw,relatime shared:7 master:1 - sysfs sysfs rw
+24 27 0:22 /kernel /srv/kernel rw - sysfs sysfs rw
+25 22 0:30 / /proc/sys/fs/binfmt_misc rw - binfmt_misc binfmt_misc rw
+26 27 0:31 / /srv/a\040b/proc rw - proc none rw
+""".strip()
+    assert host_files.full_views(table) == ("/srv/a b/proc", "/sys", "/proc")

@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("container",),
     ("starting", "execution", "supported", "observation", "updating", "device_access", "lifeline"),
     ("creation",),
-    ("streams", "preparation"),
+    ("streams", "preparation", "sdnotify"),
     ("usage", "ending", "allowed"),
     ("process", "state", "hooks", "idmap", "notify", "answers", "bundle", "limits", "host_files", "netdevices", "rdt"),
     ("netlink",),

@@ -151,7 +151,12 @@ def test_checkpoints_are_denied_by_the_name_that_docker_knows(told: Document) ->
 
 
 def test_annotations_that_reach_the_host_are_those_that_systemd_hears_of(told: Document) -> None:
-    assert told["potentiallyUnsafeConfigAnnotations"] == ["org.systemd.property.", "run.oci.systemd.subgroup"]
+    assert told["potentiallyUnsafeConfigAnnotations"] == [
+        "org.systemd.property.",
+        "run.oci.keep_original_groups",
+        "run.oci.pidfd_receiver",
+        "run.oci.systemd.subgroup",
+    ]
 
 
 def test_systemd_makes_cgroups_where_it_runs(linux: Document) -> None:

@@ -77,6 +77,7 @@ class Container:
         die_with_parent: bool = False,
         new_keyring: bool = True,
         strict_resources: bool = True,
+        pivot_root: bool = True,
         on_syscall: Handler | None = None,
         pass_fds: Collection[int] = (),
     ) -> Container:
@@ -90,6 +91,8 @@ class Container:
         :param die_with_parent: kill the container when this process ends, however it ends.
         :param new_keyring: a session keyring of its own (keyrings(7)), or else the caller's.
         :param strict_resources: limits that only version 1 of cgroups knows are an error on version 2, or left out.
+        :param pivot_root: or else the container's root covers the host's, as in an initramfs, where nothing else can
+            be done; whatever the container should break out of, it finds more behind it.
         :param on_syscall: answers the system calls that the profile leaves to others (SCMP_ACT_NOTIFY), in a thread.
         :param pass_fds: what the program, but no hook, finds open at the same numbers; a directory is a way out.
         :raises SpecError, UnsupportedError, BundleError, SetupError, HookError, ExistsError: nothing is left then.
@@ -102,6 +105,7 @@ class Container:
             cgroup_manager,
             new_keyring=new_keyring,
             strict_resources=strict_resources,
+            pivots=pivot_root,
             answers=_answers(on_syscall),
             kept=kept,
         )

@@ -37,7 +37,7 @@ from ocirt.plan.ops import CLONE_NEW, Purpose
 from ocirt.preparation import Prepared, Request, prepare
 from ocirt.process import Process, Terminal, reap_abandoned
 from ocirt.spec import Linux, Spec
-from ocirt.state import SCRATCH, Record, StateDirectory, StateStore, Status, boot_id, check_id, now, start_time
+from ocirt.state import NOTIFY, SCRATCH, Record, StateDirectory, StateStore, Status, boot_id, check_id, now, start_time
 from ocirt.streams import Streams
 from ocirt.wire import COMMITTED, ListenerOpened, NetlinkOpened, SyncRequested, TerminalOpened
 
@@ -121,6 +121,9 @@ class Creation:
         self.directory.intend(self.record, request.bundle._config)  # as with its preparation
         if request.throw_away_layer:
             os.mkdir(SCRATCH, 0o700, dir_fd=self.directory.fd)
+        if request.notifies:
+            os.mkdir(NOTIFY, dir_fd=self.directory.fd)
+            os.chmod(NOTIFY, 0o755, dir_fd=self.directory.fd)  # whatever our umask is
         self.directory.listen(self.listener)
 
     def _clean_up(self) -> None:

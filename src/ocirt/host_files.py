@@ -59,8 +59,26 @@ def submounts(table: str | None = None) -> tuple[Mount, ...]:
     return tuple(Mount(path, "none", path, ("rbind", "rro", "nosuid", "nodev")) for path in found)
 
 
+def full_views(table: str | None = None) -> tuple[str, ...]:
+    """Where all of procfs or sysfs is mounted, the last first, as it may lie on others."""
+    if table is None:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            table = file.read()
+    found: list[str] = []
+    for line in table.splitlines():
+        fields = line.split(" ")
+        type_ = fields[fields.index("-") + 1]
+        if type_ in ("proc", "sysfs") and fields[3] == "/":
+            found.append(_unescaped(fields[4]))
+    return tuple(reversed(found))
+
+
+def _unescaped(path: str) -> str:
+    return ESCAPE.sub(lambda match: chr(int(match[1], 8)), path)
+
+
 def _mount_points(table: str) -> Iterator[str]:
     for line in table.splitlines():
         point = line.split(" ", 5)[4]
         if point.split("/", 2)[1] in SHOWN:
-            yield ESCAPE.sub(lambda match: chr(int(match[1], 8)), point)
+            yield _unescaped(point)

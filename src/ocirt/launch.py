@@ -274,8 +274,10 @@ def hint(op: Op, event: Failed) -> str:
             return _locked(op)
         case "MapOwners" | "MountFilesystem", "mount_setattr", errno.EINVAL:
             return "this filesystem, or one mounted below it, does not support id-mapped mounts on this kernel"
-        case "SetPropagation" | "PivotRoot", "mount_setattr" | "pivot_root", errno.EINVAL:
+        case "SetPropagation" | "PivotRoot", "mount_setattr", errno.EINVAL:
             return "the caller's / is no mount point, as after chroot(2); bind it onto itself and pivot_root(2) there"
+        case "PivotRoot", "pivot_root", errno.EINVAL:
+            return "the caller's / is an initramfs or no mount point: do without pivot_root(2) (--no-pivot)"
         case "SetRlimits", _, errno.EPERM:
             return "raising a hard limit needs CAP_SYS_RESOURCE"
         case "SetScheduler", _, errno.EPERM:
@@ -328,6 +330,12 @@ def take_descriptor(pidfd: int, number: int) -> int:
     if taken < 0:
         raise OSError(-taken, os.strerror(-taken))
     return taken
+
+
+def adopt_orphans() -> None:
+    """Become a subreaper (prctl(2)). It is for a command to decide: in a library, it would change its caller."""
+    if error := lib.ocirt_adopt_orphans():
+        raise OSError(error, os.strerror(error))
 
 
 def reap(pidfd: int, flags: int = 0) -> int | None:

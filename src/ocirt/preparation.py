@@ -21,7 +21,7 @@ from ocirt.host import Host
 from ocirt.plan import ID_MARK, Site, plan_create
 from ocirt.seccomp import program_of
 from ocirt.spec import Linux, Resources, Spec
-from ocirt.state import SCRATCH, StateStore
+from ocirt.state import NOTIFY, SCRATCH, StateStore
 
 if TYPE_CHECKING:
     from ocirt.answers import Answers
@@ -54,6 +54,10 @@ class Request:
     kept: tuple[int, ...] = ()
     """See ``Site``, as for the next."""
     activated: int = 0
+    pivots: bool = True
+    """By pivot_root(2), which not every root can be left by."""
+    notifies: bool = False
+    """The container has a socket for sd_notify(3)."""
 
 
 @frozen(eq=False)
@@ -113,11 +117,11 @@ def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
     # Hooks are told the id in JSON, and what an ordinary user may do with cgroups differs from id to id; a unit is
     # described by it.
     reusable = bundle.spec.hooks is None and (not host.rootless or not needs_cgroups)
-    reusable = reusable and request.cgroup_manager != "systemd"
+    reusable = reusable and request.cgroup_manager != "systemd" and request.pivots
     container_id = ID_MARK if reusable else request.container_id
     scratch = f"{store.root}/{container_id}/{SCRATCH}" if request.throw_away_layer else None
     wishes = (request.cgroup_manager, request.shown, request.new_keyring, request.strict_resources)
-    key = (ours, scratch, rootfs, *wishes, request.kept, request.activated)
+    key = (ours, scratch, rootfs, *wishes, request.kept, request.activated, request.notifies, request.pivots)
     known = bundle._prepared.get(key)
     if known is not None and known.host is host and known.here is here:
         return known
@@ -131,6 +135,8 @@ def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
         keyring=request.new_keyring,
         kept=request.kept,
         activated=request.activated,
+        full_views=None if request.pivots else _full_views(),
+        notify=f"{store.root}/{container_id}/{NOTIFY}" if request.notifies else None,
     )
     prepared = _prepare(request, host, here, site)
     if reusable:
@@ -138,6 +144,12 @@ def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
             bundle._prepared.clear()
         bundle._prepared[key] = prepared
     return prepared
+
+
+def _full_views() -> tuple[str, ...]:
+    from ocirt.host_files import full_views
+
+    return full_views()
 
 
 def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Prepared:

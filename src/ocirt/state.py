@@ -37,6 +37,7 @@ INTENT: Final = "intent.json"
 STATE: Final = "state.json"
 START: Final = "start.sock"
 SCRATCH: Final = "scratch"
+NOTIFY: Final = "notify"
 ID: Final = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_+.-]{0,199}")
 """No leading dot (crun's rule), nothing that is not a plain file name (runc's), and short enough for one."""
 
@@ -365,7 +366,9 @@ class StateDirectory:
         with os.scandir(self.fd) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    os.rmdir(entry.name, dir_fd=self.fd)
+                    import shutil  # which follows no symlink: who may write there may have left any
+
+                    shutil.rmtree(entry.name, dir_fd=self.fd)
                 else:
                     os.unlink(entry.name, dir_fd=self.fd)
 

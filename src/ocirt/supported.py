@@ -49,7 +49,12 @@ KERNEL_ACTIONS: Final = {
 }
 """Their names in /proc/sys/kernel/seccomp/actions_avail (seccomp(2))."""
 
-UNSAFE_ANNOTATIONS: Final = ("org.systemd.property.", "run.oci.systemd.subgroup")
+UNSAFE_ANNOTATIONS: Final = (
+    "org.systemd.property.",
+    "run.oci.keep_original_groups",
+    "run.oci.pidfd_receiver",
+    "run.oci.systemd.subgroup",
+)
 """Those of a configuration by which it could do more than its members say; a dot at the end makes it a prefix."""
 
 

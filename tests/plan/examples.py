@@ -227,8 +227,13 @@ def throw_away_layer() -> Plan:
 
 
 def passed_descriptors() -> Plan:
-    """A socket that it is started for, and one more file."""
-    return plan_create(DEFAULT, ROOT, evolve(SITE, kept=(3, 700), activated=1))
+    """A socket that it is started for, one more file, and a service manager that is told."""
+    return plan_create(DEFAULT, ROOT, evolve(SITE, kept=(3, 700), activated=1, notify="/run/ocirt/demo/notify"))
+
+
+def without_pivot() -> Plan:
+    """In an initramfs; the host shows all of procfs in two places."""
+    return plan_create(DEFAULT, ROOT, evolve(SITE, full_views=("/srv/chroot/proc", "/sys", "/proc")))
 
 
 def execution() -> Plan:
@@ -264,6 +269,7 @@ EXAMPLES: Mapping[str, Callable[[], Plan]] = {
         system_calls,
         throw_away_layer,
         passed_descriptors,
+        without_pivot,
         execution,
         execution_in_user_namespace,
         execution_with_privileges,

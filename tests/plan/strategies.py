@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from attrs import evolve
 from hypothesis import strategies as st
 
 from ocirt.cgroups.mounts import CgroupMountEntry
@@ -80,6 +81,8 @@ def sites() -> st.SearchStrategy[Site]:
         filter=st.just(FILTER),
         kept=st.sampled_from(((), (3, 4, 700), tuple(range(5, 105)))),
         activated=st.integers(0, 2),
+        full_views=st.none() | st.sampled_from(((), ("/proc", "/sys"))),
+        notify=st.none() | st.just("/run/ocirt/c/notify"),
     )
 
 
@@ -110,8 +113,18 @@ def honoured(draw: st.DrawFn) -> Case:
         document = document.evolve(linux=document.linux.evolve(net_devices={}))
     document = for_ordinary_user(document, host) if not host.privileged else with_mapped_user(document)
     document = without_filesystems_of_others(document, host)
-    site = draw(sites())
+    site = fitting(draw(sites()), document)
     return Case(labelled(document, host, site), host, site)
+
+
+def fitting(site: Site, document: Spec) -> Site:
+    """One that has nothing that this configuration rules out."""
+    linux = document.linux or Linux()
+    if not any(namespace.type == "mount" for namespace in linux.namespaces):
+        site = evolve(site, notify=None)
+    if (linux.rootfs_propagation or "").endswith("private"):
+        site = evolve(site, full_views=None)
+    return site
 
 
 def labelled(document: Spec, host: Host, site: Site) -> Spec:

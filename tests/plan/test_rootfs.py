@@ -69,6 +69,17 @@ def test_a_joined_mount_namespace_is_not_pivoted() -> None:
     assert of(plan, t.PivotRoot, t.ChangeRoot) == [t.ChangeRoot(origin="root.path")]
 
 
+@pytest.mark.parametrize("wanted", ["private", "rprivate"])
+def test_a_tree_that_stays_below_must_hear_of_the_hosts_unmounts(wanted: str) -> None:
+    site = Site("c", "/bundle", "/rootfs", full_views=("/proc",))
+    words = r"rootfsPropagation of \[r\]private is not safe without pivot_root"
+    with pytest.raises(UnsupportedError, match=words):
+        planned(site=site, rootfs_propagation=wanted)
+    assert of(planned(site=site, rootfs_propagation="rslave"), t.CoverRoot, t.PivotRoot) == [
+        t.CoverRoot(("/proc",), origin="root.path")
+    ]
+
+
 def test_without_a_mount_namespace_the_root_directory_is_all_that_changes() -> None:
     plan = planned(namespaces=())
     (op,) = of(plan, t.ChangeRoot)

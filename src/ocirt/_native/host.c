@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 
 #include "host.h"
@@ -183,4 +184,10 @@ int ocirt_bpf(int command, void *attributes, unsigned size)
 	error = errno;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return result < 0 ? -error : (int)result;
+}
+
+__attribute__((visibility("default")))
+int ocirt_adopt_orphans(void)
+{
+	return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0 ? errno : 0;
 }

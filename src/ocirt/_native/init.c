@@ -40,6 +40,7 @@ static const struct {
 	[OP_SELECT_ROOTFS] = {op_select_rootfs, 1, 2},
 	[OP_PIVOT_ROOT] = {op_pivot_root, 1, 0},
 	[OP_CHANGE_ROOT] = {op_change_root, 1, 0},
+	[OP_COVER_ROOT] = {op_cover_root, 0, 0},
 	[OP_MASK_PATH] = {op_mask_path, 0, 1},
 	[OP_READONLY_PATH] = {op_readonly_path, 0, 1},
 	[OP_MAKE_DIRECTORY] = {op_make_directory, 1, 1},

@@ -87,7 +87,7 @@ int copy_up(int covered, int mount, bool owner, const char *target);
 
 operation op_join_namespaces, op_join_process, op_unshare, op_clone, op_sync, op_become_root, op_write_proc,
 	op_set_hostname, op_set_domainname, op_loopback_up, op_set_propagation, op_open_tree, op_attach_rootfs,
-	op_overlay_rootfs, op_select_rootfs, op_pivot_root, op_change_root, op_mask_path, op_readonly_path, op_make_directory,
+	op_overlay_rootfs, op_select_rootfs, op_pivot_root, op_change_root, op_cover_root, op_mask_path, op_readonly_path, op_make_directory,
 	op_mount_filesystem, op_bind_mount, op_map_owners, op_set_mount_attributes, op_make_device, op_bind_device, op_make_symlink,
 	op_open_terminal, op_prepare_stdio, op_set_rlimits, op_set_no_new_privileges, op_drop_bounding, op_set_user,
 	op_set_capabilities, op_set_scheduler, op_set_io_priority, op_set_affinity, op_set_personality,

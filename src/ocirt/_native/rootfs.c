@@ -276,6 +276,48 @@ int op_mask_path(struct plan *plan, const struct wire_op *op)
 	return result;
 }
 
+/* One of the host's filesystems goes from our mount namespace, and stays where
+ * it is for others. One that we may not take away (mount_namespaces(7), locked
+ * mounts), or that lies below another, is covered. */
+static int take_away(struct plan *plan, const char *path)
+{
+	struct mount_attr slave = {.propagation = 1 << 19};
+	int cover, result;
+
+	note(path);
+	if (CALL(mount_setattr, AT_FDCWD, path, AT_RECURSIVE | AT_SYMLINK_NOFOLLOW, &slave) == 0 &&
+	    CALL(umount2, path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
+		return 0;
+	if (errno == ENOENT)
+		return 0;
+	if (errno != EINVAL && errno != EPERM)
+		return -1;
+	cover = open_empty(plan, NULL);
+	if (cover < 0)
+		return -1;
+	result = CALL(move_mount, cover, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH);
+	if (cover != plan->masked_directory)
+		close(cover);
+	return result;
+}
+
+/* Where pivot_root(2) refuses (an initramfs): the rootfs lies on top of "/", as if it had been
+ * moved there, so that who leaves it by chroot(2) comes back to it. Strings:
+ * where the host shows the whole of procfs or sysfs. As long as those were in
+ * our namespace, whoever makes a user namespace could have them without masks. */
+int op_cover_root(struct plan *plan, const struct wire_op *op)
+{
+	for (uint32_t i = 0; i < op->string_count; i++)
+		if (take_away(plan, STRING(i)) < 0)
+			return -1;
+	note("");
+	if (CALL(fchdir, plan->rootfs) < 0 || CALL(chroot, ".") < 0)
+		return -1;
+	close(plan->rootfs);
+	plan->rootfs = -1;
+	return 0;
+}
+
 /* The path, bound onto itself read-only; made so while nobody sees it yet. */
 int op_readonly_path(struct plan *plan, const struct wire_op *op)
 {

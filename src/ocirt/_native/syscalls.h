@@ -24,6 +24,9 @@
 #ifndef MNT_DETACH
 #define MNT_DETACH 2
 #endif
+#ifndef UMOUNT_NOFOLLOW
+#define UMOUNT_NOFOLLOW 8
+#endif
 
 static inline int fsopen(const char *type, unsigned flags) { return (int)syscall(SYS_fsopen, type, flags); }
 static inline int fsmount(int fs, unsigned flags, unsigned attr) { return (int)syscall(SYS_fsmount, fs, flags, attr); }

@@ -31,6 +31,9 @@ __all__ = ["Call", "main"]
 
 MANAGERS = ("cgroupfs", "systemd", "disabled")
 
+FIRST = 3
+"""The first number behind the standard streams."""
+
 NO_COMMAND = 3
 """Exit status for a command that is none, as the library that runc uses has it."""
 
@@ -64,16 +67,25 @@ class Call(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line, and give the exit status."""
     arguments = tuple(sys.argv[1:] if argv is None else argv)
+    _fill_streams()
     try:
         with _ended_by_signals():
             status = _main(arguments)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed from the beginning
+                sys.stdout.flush()
     except BrokenPipeError:  # whoever read our output has had enough; spare them the complaint at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return status
+
+
+def _fill_streams() -> None:
+    """A stream that is closed becomes /dev/null, or what we open first would get its number, and be handed on as it."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) < FIRST:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def _main(arguments: Sequence[str]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ocirt.cli.handover import Console, descriptors, let_go, write_pid_file
+from ocirt.cli.handover import Console, PidfdSockets, descriptors, let_go, write_pid_file
 from ocirt.cli.parse import Parsed, UsageError
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 def execute(call: Call) -> int:
+    from subprocess import PIPE
+
     from ocirt.cli.foreground import attend
     from ocirt.container import Container
 
@@ -24,11 +26,24 @@ def execute(call: Call) -> int:
     program = _sized(_program(options, container.spec))
     cgroup = _cgroups(options.all("cgroup"))
     detached = options.on("detach")
-    with Console.connect(options.text("console-socket"), terminal=program.terminal, detached=detached) as console:
-        process = container.exec(program, cgroup=cgroup, ignore_paused=options.on("ignore-paused"), pass_fds=kept)
+    with (
+        Console.connect(options.text("console-socket"), terminal=program.terminal, detached=detached) as console,
+        PidfdSockets.connect(options.text("pidfd-socket")) as pidfds,
+    ):
+        stream = None if detached or program.terminal else PIPE
+        process = container.exec(
+            program,
+            stdin=stream,
+            stdout=stream,
+            stderr=stream,
+            cgroup=cgroup,
+            ignore_paused=options.on("ignore-paused"),
+            pass_fds=kept,
+        )
         let_go(kept)
         try:
             console.hand_over(process)
+            pidfds.hand_over(process, "setns")
             _write_pid(options, process)
         except BaseException:
             process.kill()

@@ -1,7 +1,8 @@
 """Stand in for a process in a container: whoever runs, signals or waits for us means it.
 
-Without a terminal it has our own streams, and nothing is copied. With one we are the wire between it and ours, which
-is raw meanwhile: what keys mean is for the container's terminal to say.
+It never has our own streams: a terminal among them would let it type for us (TIOCSTI), and a pipe of somebody else's it
+could not open by name. We are the wire between it and ours. With a terminal of its own, ours is raw meanwhile: what
+keys mean is for the container's terminal to say.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import select
 import signal
 import struct
 import termios
+import threading
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import FrameType
 from typing import Final
 
+from ocirt.cli.relay import Relay
 from ocirt.process import Process, Terminal
 
 KEPT: Final = frozenset(
@@ -27,30 +29,40 @@ KEPT: Final = frozenset(
         signal.SIGCHLD,  # about children of ours
         signal.SIGURG,  # about sockets of ours
         signal.SIGWINCH,  # about our terminal; the size is handed on instead
-        signal.SIGSEGV,  # about ourselves
-        signal.SIGBUS,
-        signal.SIGFPE,
-        signal.SIGILL,
     }
 )
-"""Signals that are not handed on."""
+"""Signals that are not handed on (runc's, which are three)."""
+
+AWAITED: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGPIPE})
+"""Signals that we may also have brought upon ourselves. A handler could not tell, and would return to what caused it;
+while they are blocked, the kernel kills who is at fault, and sigwaitinfo(2) hears of the others with their senders."""
+
+BACKGROUND: Final = frozenset({signal.SIGTTIN, signal.SIGTTOU})
+"""Signals that stop a program in the background when it turns to the terminal, as we do to change it."""
 
 OFLAG: Final = 1
 """Index in what tcgetattr(3) gives."""
 
 
-def attend(process: Process, begin: Callable[[], object]) -> int:
-    """Do ``begin`` once the streams are ready, wait for the end, and give the status that a shell would."""
+def attend(process: Process, begin: Callable[[], object], *, reaps: bool = False) -> int:
+    """Do ``begin`` once the streams are ready, wait for the end, and give the status that a shell would.
+
+    :param reaps: we have adopted whom the container orphans, and see them off.
+    """
     terminal = process.terminal
     host = _host_terminal()
-    # The terminal first: if we are in the background, changing it stops us like any other program (SIGTTOU).
-    with _raw(host if terminal is not None else None), _forwarded(process, host):
+    handled = signal.valid_signals() - KEPT - AWAITED - BACKGROUND
+    with (
+        _forwarded(process, host, handled),
+        _raw(host if terminal is not None else None),
+        _forwarded(process, host, BACKGROUND),
+    ):
         if terminal is not None:
             _prepare(terminal, host)
         begin()
-        if terminal is not None:
-            Relay(process, terminal).run()
-        return exit_status(process.wait())
+        with _awaited(process), _orphans_reaped(process) if reaps else contextlib.nullcontext():
+            Relay.of(process).run()
+            return exit_status(process.wait())
 
 
 def exit_status(returncode: int) -> int:
@@ -104,23 +116,21 @@ def _raw(host: int | None) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(termios.error):  # hung up
-            termios.tcsetattr(host, termios.TCSADRAIN, before)
+            termios.tcsetattr(host, termios.TCSANOW, before)  # not to wait for who may never read it
 
 
 @contextlib.contextmanager
-def _forwarded(process: Process, host: int | None) -> Iterator[None]:
+def _forwarded(process: Process, host: int | None, numbers: Collection[int]) -> Iterator[None]:
     """Handlers run even while a write of the relay blocks, so they do the forwarding themselves."""
 
     def forward(number: int, _: FrameType | None) -> None:
-        with contextlib.suppress(OSError):  # it became somebody whom we may not signal
-            process.send_signal(number)
+        _send(process, number)
 
     def resize(_: int, __: FrameType | None) -> None:
         _hand_on_size(process.terminal, host)
 
     handlers: dict[int, Callable[[int, FrameType | None], None]]
-    handlers = dict.fromkeys(signal.valid_signals() - KEPT, forward)
-    handlers[signal.SIGWINCH] = resize
+    handlers = {**dict.fromkeys(numbers, forward), signal.SIGWINCH: resize}
     previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
@@ -129,70 +139,44 @@ def _forwarded(process: Process, host: int | None) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class Relay:
-    """Copies from our input to a terminal and from there to our output, until the process ends.
+def _send(process: Process, number: int) -> None:
+    with contextlib.suppress(OSError):  # it became somebody whom we may not signal
+        process.send_signal(number)
 
-    Input that the terminal has no room for waits here, so that a process that reads nothing can still write.
-    """
 
-    def __init__(self, process: Process, terminal: Terminal, source: int = 0, sink: int = 1) -> None:
-        self._process = process
-        self._terminal = terminal
-        self._source: int | None = source
-        self._sink: int | None = sink
-        self._typed = b""
-        self._connected = True
+@contextlib.contextmanager
+def _awaited(process: Process) -> Iterator[None]:
+    """Hand on ``AWAITED`` too. Nothing may be executed meanwhile, since a mask is inherited."""
 
-    def run(self) -> None:
-        os.set_blocking(self._terminal.fileno(), False)
-        ended = False
-        while not ended:
-            ready = self._poll()
-            master = ready.get(self._terminal.fileno(), 0)
-            if master & select.POLLOUT:
-                self._type()
-            if master & ~select.POLLOUT:
-                self._connected = self._show()
-            if self._source in ready:
-                self._read()
-            ended = self._process.fileno() in ready
-        while self._show():  # what it wrote last
-            pass
+    def hand_on() -> None:
+        while (told := signal.sigwaitinfo(AWAITED)).si_pid != os.getpid():
+            _send(process, told.si_signo)
 
-    def _poll(self) -> dict[int, int]:
-        poll = select.poll()
-        poll.register(self._process.fileno(), select.POLLIN)
-        if self._connected:
-            poll.register(self._terminal.fileno(), select.POLLIN | (select.POLLOUT if self._typed else 0))
-        if self._source is not None and not self._typed:
-            poll.register(self._source, select.POLLIN)
-        return dict(poll.poll())
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
+    listener = threading.Thread(target=hand_on, daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        signal.pthread_kill(listener.ident or 0, signal.SIGPIPE)
+        listener.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def _read(self) -> None:
-        """The end of our input is nothing that a terminal could be told."""
-        assert self._source is not None  # it was polled
-        try:
-            self._typed = os.read(self._source, 65536)
-        except BlockingIOError:
-            return
-        except OSError:
-            self._typed = b""
-        if not self._typed:
-            self._source = None
 
-    def _type(self) -> None:
-        with contextlib.suppress(OSError):  # full again, or hung up, which reading finds out
-            self._typed = self._typed[self._terminal.write(self._typed) :]
+@contextlib.contextmanager
+def _orphans_reaped(process: Process) -> Iterator[None]:
+    """Whoever is not the process. Not while hooks run: those are waited for by somebody else."""
 
-    def _show(self) -> bool:
-        """False once there is nothing to read (which after a hang-up is for ever)."""
-        chunk = self._terminal.read()
-        data = chunk
-        while data and self._sink is not None:
-            try:
-                data = data[os.write(self._sink, data) :]
-            except BlockingIOError:
-                select.select((), (self._sink,), ())
-            except OSError:  # nobody looks any more; it may go on nevertheless
-                self._sink = None
-        return bool(chunk)
+    def reap(_: int = 0, __: FrameType | None = None) -> None:
+        with contextlib.suppress(ChildProcessError):  # there are none
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if ended.si_pid == process.pid:
+                    return  # and with it we are at the end
+                os.waitpid(ended.si_pid, 0)
+
+    previous = signal.signal(signal.SIGCHLD, reap)
+    reap()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, previous)

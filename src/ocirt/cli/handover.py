@@ -1,4 +1,4 @@
-"""What a command hands on: files of its caller's to the container, the pid file and the terminal to its caller."""
+"""What a command hands on: files of its caller's to the container; to its caller the pid, a pidfd and the terminal."""
 
 from __future__ import annotations
 
@@ -88,15 +88,7 @@ class Console:
             raise UsageError("cannot use console socket if runc will not detach or allocate tty")
         if not path:
             return cls(None)
-        with contextlib.ExitStack() as undo:
-            connection = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-            # A path may be longer than the 107 bytes of unix(7); that of a descriptor never is.
-            place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            undo.callback(os.close, place)
-            connection.connect(f"/proc/self/fd/{place}")
-            undo.pop_all()
-            os.close(place)
-        return cls(connection)
+        return cls(_connected(path))
 
     def hand_over(self, process: Process) -> None:
         """One message: the terminal's name, and the descriptor."""
@@ -113,3 +105,49 @@ class Console:
     def __exit__(self, *_: object) -> None:
         if self._connection is not None:
             self._connection.close()
+
+
+class PidfdSockets:
+    """The sockets that a pidfd of the process goes to; most often there is none."""
+
+    def __init__(self, connections: tuple[socket.socket, ...]) -> None:
+        self._connections = connections
+
+    @classmethod
+    def connect(cls, *paths: str | None) -> Self:
+        """Before anything is made, as with ``Console``; what is empty is no path."""
+        with contextlib.ExitStack() as undo:
+            connections = tuple(undo.enter_context(_connected(path)) for path in paths if path)
+            undo.pop_all()
+        return cls(connections)
+
+    def hand_over(self, process: Process, kind: str) -> None:
+        """One message each, as runc has it.
+
+        :param kind: ``standard`` for a container's init, ``setns`` for a process that joined it.
+        """
+        for connection in self._connections:
+            socket.send_fds(connection, [kind.encode()], [process.fileno()])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection in self._connections:
+            connection.close()
+
+
+def _connected(path: str) -> socket.socket:
+    """To a listening stream socket."""
+    with contextlib.ExitStack() as undo:
+        connection = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        # A path may be longer than the 107 bytes of unix(7); that of a descriptor never is.
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            connection.connect(f"/proc/self/fd/{place}")
+        except OSError as error:
+            raise OSError(error.errno, os.strerror(error.errno or 0), path) from error
+        finally:
+            os.close(place)
+        undo.pop_all()
+    return connection

@@ -6,12 +6,11 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
-from ocirt.cli.handover import Console, activation, descriptors, let_go, write_pid_file
+from ocirt.cli.handover import Console, PidfdSockets, activation, descriptors, let_go, write_pid_file
 from ocirt.cli.parse import Parsed, UsageError
-from ocirt.errors import BundleError, NotFoundError, OCIError, StateError, UnsupportedError
+from ocirt.errors import BundleError, NotFoundError, OCIError, StateError
 
 if TYPE_CHECKING:
     from ocirt.bundle import Bundle
@@ -19,6 +18,12 @@ if TYPE_CHECKING:
     from ocirt.container import Container
     from ocirt.preparation import CgroupManager
     from ocirt.process import Process
+    from ocirt.sdnotify import Proxy
+
+PIDFD_RECEIVER: Final = "run.oci.pidfd_receiver"
+"""crun's annotation for what ``--pidfd-socket`` says."""
+
+NOTIFY_SOCKET: Final = "NOTIFY_SOCKET"
 
 NOT_RUNNING: Final = "container not running"
 REAL_TIME: Final = re.compile(r"(RTMIN|RTMAX)([+-]\d+)?")
@@ -34,7 +39,10 @@ def create(call: Call) -> int:
 
 
 def start(call: Call) -> int:
-    _load(call).start()
+    container = _load(call)
+    with _proxy(container) as proxy:
+        container.start()
+        _await_readiness(container.process, proxy)
     return 0
 
 
@@ -43,26 +51,48 @@ def run(call: Call) -> int:
     from ocirt.cli.foreground import attend
 
     detached = call.options.on("detach")
-    with contextlib.ExitStack() as undo:
+    adopts = not detached and not call.options.on("no-subreaper")
+    if adopts:
+        from ocirt.launch import adopt_orphans
+
+        adopt_orphans()
+    with contextlib.ExitStack() as last, contextlib.ExitStack() as undo:
         container, process = _create(call, undo, detached=detached)
-        begin = _beginning(call, container, process)
+        proxy = last.enter_context(_proxy(container))  # it is in use until the container is gone
         status = 0
         if detached:
-            begin()
+            _begin(call, container, process)
+            _await_readiness(process, proxy)
             process._leave()
         else:
-            status = attend(process, begin)
+            status = attend(process, lambda: _begin(call, container, process, proxy), reaps=adopts)
         if detached or call.options.on("keep"):
             undo.pop_all()
     return status
 
 
-def _beginning(call: Call, container: Container, process: Process) -> Callable[[], None]:
-    def begin() -> None:
-        container.start()
-        _write_pid(call, process)
+def _begin(call: Call, container: Container, process: Process, proxy: Proxy | None = None) -> None:
+    container.start()
+    _write_pid(call, process)
+    if proxy is not None:
+        proxy.accompany(process.fileno(), os.getpid())
 
-    return begin
+
+def _proxy(container: Container) -> contextlib.AbstractContextManager[Proxy | None]:
+    """Where a service manager started us, and the container knows of it."""
+    address = os.environ.get(NOTIFY_SOCKET)
+    if not address:
+        return contextlib.nullcontext()
+    from ocirt.sdnotify import Proxy
+
+    with container._store.open(container.id, "start") as directory:  # as with _create
+        return Proxy.open(address, directory) or contextlib.nullcontext()
+
+
+def _await_readiness(process: Process | None, proxy: Proxy | None) -> None:
+    """Before that, a service manager must not believe that we have done what we were started for."""
+    if proxy is not None and process is not None:
+        proxy.serve(process.fileno(), process.pid, once=True)
 
 
 def kill(call: Call) -> int:
@@ -104,6 +134,8 @@ def signal_number(text: str) -> int:
 
 def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[Container, Process]:
     """A created container whose console is handed over; ``undo`` deletes it."""
+    from subprocess import PIPE
+
     from ocirt.container import Container
     from ocirt.preparation import Request
     from ocirt.state import StateStore
@@ -111,14 +143,13 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
     options = call.options
     activated = activation()
     kept = descriptors(options, activated)
-    if options.on("no-pivot"):
-        raise UnsupportedError(
-            "--no-pivot", "a root directory is only left by pivot_root(2), which undoes all ways back"
-        )
     bundle = _bundle(options)
     program = bundle.spec.process
     terminal = program is not None and program.terminal
-    with Console.connect(options.text("console-socket"), terminal=terminal, detached=detached) as console:
+    with (
+        Console.connect(options.text("console-socket"), terminal=terminal, detached=detached) as console,
+        PidfdSockets.connect(options.text("pidfd-socket"), bundle.spec.annotations.get(PIDFD_RECEIVER)) as pidfds,
+    ):
         manager = cast("CgroupManager", call.cgroup_manager)
         request = Request(
             call.container_id,
@@ -128,15 +159,28 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
             strict_resources=not call.settings.on("ignore-v1-limits"),
             kept=kept,
             activated=activated,
+            pivots=not options.on("no-pivot"),
+            notifies=_notifies(),
         )
-        container = Container._create(request, StateStore(call.root))  # as run() does
+        streams = (None, None, None) if detached or terminal else (PIPE, PIPE, PIPE)
+        container = Container._create(request, StateStore(call.root), *streams)  # as run() does
         undo.callback(_delete, container)
         let_go(kept)
         process = container.process
         if process is None:
             raise OCIError("a container that was just created has no process")
         console.hand_over(process)
+        pidfds.hand_over(process, "standard")
     return container, process
+
+
+def _notifies() -> bool:
+    if not (address := os.environ.get(NOTIFY_SOCKET)):
+        return False
+    from ocirt import sdnotify
+
+    sdnotify.check(address)
+    return True
 
 
 def _bundle(options: Parsed) -> Bundle:

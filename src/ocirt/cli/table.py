@@ -75,6 +75,7 @@ class Command(NamedTuple):
 BUNDLE: Final = Flag("bundle", "the bundle's directory", "b", default=".", values="DIRECTORY")
 PID_FILE: Final = Flag("pid-file", "write the process's pid to this file", values="FILE")
 CONSOLE: Final = Flag("console-socket", "send the terminal's master side to this AF_UNIX socket", values="FILE")
+PIDFD: Final = Flag("pidfd-socket", "send a pidfd of the process to this AF_UNIX socket", values="FILE")
 DETACH: Final = Flag("detach", "leave the process running and return", "d", Kind.SWITCH)
 PRESERVE: Final = Flag(
     "preserve-fds", "hand on that many descriptors after the streams (and LISTEN_FDS)", "", Kind.NUMBER, "0"
@@ -85,8 +86,9 @@ CREATION: Final = (
     BUNDLE,
     Flag("config", "the configuration, instead of config.json in the bundle", "f", values="FILE"),
     CONSOLE,
+    PIDFD,
     PID_FILE,
-    Flag("no-pivot", "do not use pivot_root(2) (not supported)", kind=Kind.SWITCH),
+    Flag("no-pivot", "do without pivot_root(2), which an initramfs does not allow; less safe", kind=Kind.SWITCH),
     Flag("no-new-keyring", "leave the container the caller's session keyring", kind=Kind.SWITCH),
     PRESERVE,
 )
@@ -116,7 +118,9 @@ LIMITS: Final = (
     Flag("l3-cache-schema", "Intel RDT: parts of the L3 cache"),
     Flag("mem-bw-schema", "Intel RDT: memory bandwidth"),
 )
-SUBREAPER: Final = Flag("no-subreaper", "do not adopt orphans (ocirt adopts none)", kind=Kind.SWITCH, hidden=True)
+SUBREAPER: Final = Flag(
+    "no-subreaper", "do not adopt the container's orphans while it is in the foreground", kind=Kind.SWITCH
+)
 
 COMMANDS: Final = (
     Command(
@@ -172,6 +176,7 @@ COMMANDS: Final = (
         "execution.execute",
         (
             CONSOLE,
+            PIDFD,
             Flag("cwd", "working directory in the container"),
             Flag("env", "set an environment variable: NAME=value", "e", repeats=True),
             Flag("tty", "give it a terminal", "t", Kind.SWITCH),

@@ -87,7 +87,7 @@ def plan_start(document: Spec, host: Host, site: Site) -> Plan:
 def _after_start(context: Context) -> Iterator[Op]:
     yield from hooks.start_container(context)
     if context.process is not None:
-        yield from process.execute(context, context.process, descriptors.activation(context))
+        yield from process.execute(context, context.process, descriptors.environment(context))
 
 
 def plan_exec(program: Process, document: Spec, host: Host, site: Site) -> Plan:

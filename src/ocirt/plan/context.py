@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 CAP_MKNOD = 27
 
+KEEP_GROUPS = "run.oci.keep_original_groups"
+"""crun's annotation: the process has the caller's supplementary groups."""
+
 FIRST_OPENED = 64
 """Slots from here on are filled by operations; those below travel with the plan. What is kept comes on top of that."""
 
@@ -104,6 +107,10 @@ class Site:
     """The caller's descriptors that the program finds at the same numbers, which rise."""
     activated: int = 0
     """So many of those, from number 3 on, are what the program is started for (sd_listen_fds(3))."""
+    full_views: tuple[str, ...] | None = None
+    """Do without pivot_root(2); and where this host shows the whole of procfs or sysfs."""
+    notify: str | None = None
+    """The directory with the container's socket for sd_notify(3)."""
 
 
 @frozen
@@ -224,8 +231,15 @@ class Context:
         return bool(self.host.capabilities >> CAP_MKNOD & 1)
 
     @property
+    def keeps_groups(self) -> bool:
+        """For files that the caller may open by its groups alone (podman's ``--group-add keep-groups``)."""
+        return self.document.annotations.get(KEEP_GROUPS, "0") not in ("0", "false", "")
+
+    @property
     def may_set_groups(self) -> bool:
         """setgroups(2) is closed where an ordinary user mapped nothing but itself (user_namespaces(7))."""
+        if self.keeps_groups:
+            return False
         if self.host.privileged or not self.host.setgroups:
             return self.host.setgroups
         return self.namespaces.creates("user") and not self.host.maps_itself(self.linux.gid_mappings, self.host.egid)

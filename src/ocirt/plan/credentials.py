@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ocirt.errors import UnsupportedError
-from ocirt.plan.context import Context
+from ocirt.plan.context import KEEP_GROUPS, Context
 from ocirt.plan.namespaces import is_mapped
 from ocirt.plan.ops import (
     DropBounding,
@@ -35,6 +35,8 @@ def check(context: Context) -> None:
     if process is None:
         return
     user = process.user
+    if user.additional_gids and context.keeps_groups:
+        raise UnsupportedError("process.user.additionalGids", f"{KEEP_GROUPS} keeps the caller's groups instead")
     if user.additional_gids and not context.may_set_groups:
         raise UnsupportedError(
             "process.user.additionalGids",

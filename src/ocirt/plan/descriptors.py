@@ -1,4 +1,4 @@
-"""Files of the caller's that the program finds open beside the standard streams."""
+"""What the program has of its caller's beside the standard streams: open files, and a socket to call back at."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ def keep(context: Context) -> Iterator[Op]:
         yield KeepDescriptors(tuple([(context.slots.add(CallersFile(number)), number) for number in kept]))
 
 
-def activation(context: Context) -> tuple[str, ...]:
-    """What the program is told of them in its environment: the process that has this pid obeys (sd_listen_fds(3))."""
+NOTIFY = "/run/notify"
+"""Where the container finds its socket for sd_notify(3); runc's place."""
+
+
+def environment(context: Context) -> tuple[str, ...]:
+    """What the program is told of them: the process that has this pid obeys (sd_listen_fds(3))."""
     count = context.site.activated
-    return (f"LISTEN_FDS={count}", "LISTEN_PID=1") if count else ()
+    activation = (f"LISTEN_FDS={count}", "LISTEN_PID=1") if count else ()
+    return activation if context.site.notify is None else (*activation, f"NOTIFY_SOCKET={NOTIFY}/notify.sock")

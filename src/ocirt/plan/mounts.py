@@ -15,6 +15,7 @@ from attrs import evolve
 from ocirt.errors import UnsupportedError
 from ocirt.plan.binds import bind, mapped_ids, source_fd
 from ocirt.plan.context import Context
+from ocirt.plan.descriptors import NOTIFY
 from ocirt.plan.namespaces import is_mapped, see_cgroups, settle_cgroups
 from ocirt.plan.ops import NO_FD, Op, Tolerance
 from ocirt.plan.tree_ops import (
@@ -65,7 +66,18 @@ def mounts(context: Context) -> Iterator[Op]:
             yield _host_sys(context, mount, target, options, origin)
         else:
             yield _filesystem(context, mount, target, options, origin)
+    yield from _notify(context)
     yield from settle_cgroups(context, shown=shown is not None)
+
+
+def _notify(context: Context) -> Iterator[Op]:
+    """The directory alone is read-only: that the socket in it is connected to is no change of a file."""
+    source, origin = context.site.notify, "NOTIFY_SOCKET"
+    if source is None:
+        return
+    fd = source_fd(context, source, recursive=False, origin=origin)
+    attributes = Attributes(set=RDONLY | NOSUID | NODEV | NOEXEC)
+    yield BindMount(NOTIFY, source, fd, False, attributes, int(Tolerance.CREATE_TARGET), False, origin=origin)
 
 
 def late(context: Context) -> Iterator[Op]:

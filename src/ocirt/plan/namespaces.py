@@ -245,7 +245,7 @@ def _become_root(context: Context) -> Iterator[Op]:
     """Root of a new user namespace as soon as there is such an ID; without one the caller's own must do."""
     linux = context.linux
     if context.namespaces.joins("user"):
-        yield BecomeRoot(context.host.privileged, origin="linux.namespaces")
+        yield BecomeRoot(context.host.privileged and not context.keeps_groups, origin="linux.namespaces")
     if not context.namespaces.creates("user"):
         return
     yield Sync(Purpose.ID_MAPS, origin="linux.uidMappings")

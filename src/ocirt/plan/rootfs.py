@@ -20,6 +20,7 @@ from ocirt.plan.tree_ops import (
     AttachRootfs,
     Attributes,
     ChangeRoot,
+    CoverRoot,
     MakeDirectory,
     MaskPath,
     OverlayRootfs,
@@ -44,6 +45,7 @@ FRESH_DIRECTORIES = (
 def check(context: Context) -> None:
     """Without a mount namespace every mount would be the host's."""
     if context.namespaces.has("mount"):
+        _check_propagation(context)
         return
     linux, document = context.linux, context.document
     asked = (
@@ -53,11 +55,21 @@ def check(context: Context) -> None:
         ("linux.readonlyPaths", bool(linux.readonly_paths)),
         ("linux.devices", bool(linux.devices)),
         ("linux.rootfsPropagation", bool(linux.rootfs_propagation)),
+        ("NOTIFY_SOCKET", context.site.notify is not None),
         ("process.terminal", document.process is not None and document.process.terminal),
     )
     for origin, wanted in asked:
         if wanted:
             raise UnsupportedError(origin, 'needs a mount namespace: add {"type": "mount"} to linux.namespaces')
+
+
+def _check_propagation(context: Context) -> None:
+    """The host's tree stays in the container's namespace then, and must hear of what the host unmounts."""
+    wanted = context.linux.rootfs_propagation or ""
+    if context.site.full_views is not None and wanted.endswith("private"):
+        raise UnsupportedError(
+            "linux.rootfsPropagation", "rootfsPropagation of [r]private is not safe without pivot_root"
+        )
 
 
 def tree(context: Context) -> Iterator[Op]:
@@ -145,7 +157,10 @@ def _switch(context: Context) -> Iterator[Op]:
     if context.namespaces.joins("mount"):
         yield ChangeRoot(origin="root.path")
         return
-    yield PivotRoot(_is_shared(context), origin="root.path")
+    if context.site.full_views is None:
+        yield PivotRoot(_is_shared(context), origin="root.path")
+    else:
+        yield CoverRoot(context.site.full_views, origin="root.path")
     wanted = context.linux.rootfs_propagation
     if wanted:
         yield SetPropagation(propagation_flag(wanted), origin="linux.rootfsPropagation")

@@ -373,6 +373,23 @@ class PivotRoot(Op):
 
 
 @frozen
+class CoverRoot(Op):
+    """What else can be done where pivot_root(2) cannot: the rootfs on top of the host's root, and chroot(2) to it.
+
+    The host's tree stays below, out of reach; what shows the whole of procfs or sysfs in it does not.
+    """
+
+    full_views: tuple[str, ...] = ()
+
+    def operands(self) -> Operands:
+        return (), self.full_views
+
+    def details(self) -> Iterator[str]:
+        if self.full_views:
+            yield f"without {' '.join(self.full_views)}"
+
+
+@frozen
 class ChangeRoot(Op):
     """chroot(2), for a container without a mount namespace of its own."""
 
