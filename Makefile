@@ -9,7 +9,7 @@ PYTEST  = $(VENV)/bin/python -m pytest $(ARGS)
 BUILD_PACKAGES = gcc libc6-dev $(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv)
 TEST_PACKAGES  = busybox-static crun debootstrap iproute2 libseccomp2 procps runc strace uidmap
 BENCH_PACKAGES = bubblewrap crun runc
-VM_PACKAGES    = apparmor busybox-static debootstrap kmod qemu-system-x86
+VM_PACKAGES    = apparmor busybox-static criu debootstrap kmod qemu-system-x86
 SOURCES = build_ffi.py $(wildcard src/ocirt/_native/*.[ch])
 
 .PHONY: help demo test fuzz test-others vm-test check format bench venv clean

@@ -14,7 +14,7 @@ import attrs
 from attrs import Factory, frozen
 
 from ocirt.errors import UnsupportedError
-from ocirt.host import Host
+from ocirt.host import TRUSTED_PATH, Host
 from ocirt.spec import Root, Spec
 from ocirt.spec.config import Hooks
 from ocirt.spec.known import (
@@ -49,7 +49,7 @@ KERNEL_ACTIONS: Final = {
 }
 """Their names in /proc/sys/kernel/seccomp/actions_avail (seccomp(2))."""
 
-UNSAFE_ANNOTATIONS: Final = ("org.systemd.property.", "run.oci.systemd.subgroup")
+UNSAFE_ANNOTATIONS: Final = ("org.systemd.property.", "run.oci.systemd.subgroup", "org.criu.config")
 """Those of a configuration by which it could do more than its members say; a dot at the end makes it a prefix."""
 
 
@@ -216,10 +216,12 @@ def _memory_policy(host: Host) -> MemoryPolicyFeatures:
 
 
 def _annotations() -> dict[str, str]:
-    """Docker asks for checkpoints by runc's name for them."""
+    """Docker asks for checkpoints by runc's name for them; whether CRIU works here is only known once it is used."""
+    import shutil
     from importlib import metadata
 
-    found = {"org.opencontainers.runc.checkpoint.enabled": "false"}
+    criu = shutil.which("criu") or shutil.which("criu", path=TRUSTED_PATH)
+    found = {"org.opencontainers.runc.checkpoint.enabled": "true" if criu else "false"}
     with contextlib.suppress(metadata.PackageNotFoundError):  # it runs from its sources
         found["org.ocirt.version"] = metadata.version("ocirt")
     return found
