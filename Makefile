@@ -10,7 +10,7 @@ BUILD_PACKAGES = gcc libc6-dev $(shell $(PYTHON) -c 'import ensurepip' 2>/dev/nu
 TEST_PACKAGES  = busybox-static crun debootstrap iproute2 libseccomp2 procps runc strace uidmap
 ENGINE_PACKAGES = buildah catatonit conmon criu fuse-overlayfs iptables netavark podman slirp4netns
 BENCH_PACKAGES = bubblewrap crun runc
-VM_PACKAGES    = apparmor busybox-static debootstrap kmod qemu-system-x86
+VM_PACKAGES    = apparmor busybox-static criu debootstrap kmod qemu-system-x86
 SOURCES = build_ffi.py $(wildcard src/ocirt/_native/*.[ch])
 
 .PHONY: help demo test fuzz test-others vm-test check format bench venv clean

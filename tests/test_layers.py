@@ -17,7 +17,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
     ("running",),
     ("container",),
-    ("starting", "execution", "supported", "observation", "updating", "device_access", "lifeline"),
+    ("starting", "execution", "supported", "observation", "updating", "device_access", "lifeline", "criu"),
     ("creation",),
     ("streams", "preparation", "sdnotify"),
     ("usage", "ending", "allowed"),

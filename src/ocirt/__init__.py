@@ -6,6 +6,7 @@
     ocirt.Bundle.load("bundle")                    config.json and rootfs
     ocirt.Container.create("web", "bundle")        create, start, wait, kill, delete, exec, as runc does
     ocirt.containers()                             all of them
+    ocirt.restore("images", "web", "bundle")       a container of a checkpoint
 
 Where is what: ``spec`` (config.json as classes) → ``plan`` (what is done, in which order) → ``wire`` → ``launch``
 (ocirt-init runs it) → ``creation``, ``starting``, ``execution``, ``updating`` (the host's part) → ``container``,
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from ocirt.answers import CONTINUE, SystemCall
     from ocirt.bundle import Bundle
     from ocirt.cgroups.stats import Stats
+    from ocirt.checkpoint import restore
     from ocirt.container import Container, containers
     from ocirt.device_access import DeviceAccess, explain_device
     from ocirt.ending import ExitStatus
     from ocirt.errors import (
         BundleError,
+        CriuError,
         ExistsError,
         ExitStatusUnknown,
         HookError,
@@ -56,11 +59,13 @@ _HOME = {
     "answers": ("CONTINUE", "SystemCall"),
     "bundle": ("Bundle",),
     "cgroups.stats": ("Stats",),
+    "checkpoint": ("restore",),
     "container": ("Container", "containers"),
     "device_access": ("DeviceAccess", "explain_device"),
     "ending": ("ExitStatus",),
     "errors": (
         "BundleError",
+        "CriuError",
         "ExistsError",
         "ExitStatusUnknown",
         "HookError",
@@ -93,6 +98,7 @@ __all__ = [  # noqa: RUF022  # in the order of use
     "Spec",
     "Container",
     "containers",
+    "restore",
     "Status",
     "ExitStatus",
     "Stats",
@@ -120,6 +126,7 @@ __all__ = [  # noqa: RUF022  # in the order of use
     "SetupError",
     "InitDied",
     "HookError",
+    "CriuError",
     "ExitStatusUnknown",
 ]
 

@@ -29,6 +29,10 @@ TABLE: Final[Mapping[str, Mapping[Status, str]]] = {
         Status.RUNNING: "container not paused",
         Status.STOPPED: "container not paused",
     },
+    "checkpoint": {
+        status: f"Container cannot be checkpointed in {status} state"
+        for status in (Status.CREATING, Status.CREATED, Status.STOPPED)
+    },
     "update": {
         Status.CREATING: "container not running",
         Status.STOPPED: "container not running",

@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, cast, overload
+from typing import TYPE_CHECKING, Final, Self, Unpack, cast, overload
 
 from ocirt import hooks
 from ocirt.allowed import TABLE
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from ocirt.answers import Answers, Handler
     from ocirt.cgroups.stats import Stats
+    from ocirt.criu.dump import DumpOptions
     from ocirt.execution import Plans
     from ocirt.observation import Event
     from ocirt.spec import JSON, Resources, User
@@ -337,6 +338,33 @@ class Container:
         self._check(operation, directory, record)
         assert record is not None  # neither creating nor stopped
         return record
+
+    def checkpoint(self, path: str | os.PathLike[str], **options: Unpack[DumpOptions]) -> str:
+        """Write all its processes to files in a directory, from which ``ocirt.restore`` makes a container again.
+
+        Then it is deleted, but not with ``leave_running`` or ``pre_dump``; after an error it goes on as it was. The
+        directory is made if it is missing, for its owner alone.
+
+        :param path: the directory, given back as an absolute path.
+        :param options: ``leave_running``; ``pre_dump`` (its memory alone, for a later checkpoint with ``parent_path``,
+            a directory relative to ``path``); ``work_path`` (for CRIU's log), ``tcp_established``,
+            ``tcp_skip_in_flight``, ``ext_unix_sk``, ``shell_job`` (its terminal is the caller's), ``file_locks``,
+            ``link_remap``, ``manage_cgroups_mode``, ``empty_network``, ``auto_dedup``, ``lazy_pages``, ``page_server``
+            (address and port), ``status_fd``, ``network_lock`` and ``criu`` (the program). criu(8) has their meaning.
+        :raises StateError: it is neither running nor paused.
+        :raises UnsupportedError: there is no CRIU, or it, the kernel or the caller cannot do this.
+        :raises CriuError: CRIU failed.
+        """
+        from ocirt.criu.dump import dump
+
+        images = os.path.abspath(path)
+        with self._store.open(self.id, "checkpoint") as directory:
+            directory.lock(operation="checkpoint")
+            record = self._checked("checkpoint", directory)
+            dump(record, self.spec, images, options)
+            if not (options.get("leave_running") or options.get("pre_dump")):
+                self._destroy(directory, record)
+        return images
 
     def delete(self, force: bool = False) -> None:
         """Remove everything that create made. A created container is killed; ``force`` kills any.

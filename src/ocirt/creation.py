@@ -341,7 +341,7 @@ def create(store: StateStore, request: Request, streams: Streams) -> tuple[Recor
         raise SpecError(problems, str(request.bundle.path / "config.json"))
     notify.check(request.bundle.spec, request.answers)
     prepared = prepare(store, request, streams.ours)
-    group = _rdt_group(request)
+    group = rdt_group(request)
     with contextlib.ExitStack() as undo:
         creation = Creation(store, request, prepared, streams, undo, rdt_group=group)
         result = creation.run()
@@ -350,7 +350,7 @@ def create(store: StateStore, request: Request, streams: Streams) -> tuple[Recor
         return result
 
 
-def _rdt_group(request: Request) -> rdt.Group | None:
+def rdt_group(request: Request) -> rdt.Group | None:
     linux = request.bundle.spec.linux
     if linux is None or linux.intel_rdt is None:
         return None

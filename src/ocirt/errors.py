@@ -12,6 +12,7 @@
     ├── SetupError           an operation of the plan failed, in the container or on the host
     │   └── InitDied         the container's init ended before its plan did
     ├── HookError            a hook failed or ran out of time
+    ├── CriuError            CRIU could not make a checkpoint, or restore one
     ├── ExitStatusUnknown    the process is gone and the kernel no longer tells how
     └── ProcessError         run(check=True) saw a non-zero exit
 
@@ -185,6 +186,25 @@ class HookError(OCIError):
     def __str__(self) -> str:
         text = f"{self.hook}: {self.path}: {self.reason}"
         return f"{text}: {self.output.strip()}" if self.output.strip() else text
+
+
+class CriuError(OCIError):
+    """CRIU failed: ``request`` is what it was asked for, ``log`` the file where it tells all, ``reasons`` its words."""
+
+    def __init__(self, request: str, errno: int, log: str, reasons: Sequence[str]) -> None:
+        super().__init__(request, errno, log, reasons)
+        self.request = request
+        self.errno = errno
+        self.log = log
+        self.reasons = tuple(reasons)
+
+    def __str__(self) -> str:
+        text = f"criu failed: type {self.request} errno {self.errno}"
+        if self.reasons:
+            text += f": {'; '.join(self.reasons)}"
+        if any("kerndat" in reason for reason in self.reasons):
+            text += "; this CRIU does not get along with this kernel (criu check says the same): a newer one may"
+        return f"{text} (log file: {self.log})" if self.log else text
 
 
 class ExitStatusUnknown(OCIError):

@@ -14,7 +14,7 @@ import attrs
 from attrs import Factory, frozen
 
 from ocirt.errors import UnsupportedError
-from ocirt.host import Host
+from ocirt.host import TRUSTED_PATH, Host
 from ocirt.spec import Root, Spec
 from ocirt.spec.config import Hooks
 from ocirt.spec.known import (
@@ -50,6 +50,7 @@ KERNEL_ACTIONS: Final = {
 """Their names in /proc/sys/kernel/seccomp/actions_avail (seccomp(2))."""
 
 UNSAFE_ANNOTATIONS: Final = (
+    "org.criu.config",
     "org.systemd.property.",
     "run.oci.keep_original_groups",
     "run.oci.pidfd_receiver",
@@ -221,10 +222,12 @@ def _memory_policy(host: Host) -> MemoryPolicyFeatures:
 
 
 def _annotations() -> dict[str, str]:
-    """Docker asks for checkpoints by runc's name for them."""
+    """Docker asks for checkpoints by runc's name for them; whether CRIU works here is only known once it is used."""
+    import shutil
     from importlib import metadata
 
-    found = {"org.opencontainers.runc.checkpoint.enabled": "false"}
+    criu = shutil.which("criu") or shutil.which("criu", path=TRUSTED_PATH)
+    found = {"org.opencontainers.runc.checkpoint.enabled": "true" if criu else "false"}
     with contextlib.suppress(metadata.PackageNotFoundError):  # it runs from its sources
         found["org.ocirt.version"] = metadata.version("ocirt")
     return found

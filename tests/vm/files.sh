@@ -21,7 +21,11 @@ done
 printf '#!/bin/sh\nexec modprobe --dirname=%s "$@"\n' "$kernel" >/run/modprobe
 chmod +x /run/modprobe
 echo /run/modprobe >/proc/sys/kernel/modprobe
-/run/modprobe --all loop ext4
+/run/modprobe --all loop ext4 overlay tun
+
+# CRIU tries the kernel out in /tmp.
+mkdir -p /run/overlay/upper /run/overlay/work
+mount -t overlay -o lowerdir=/tmp,upperdir=/run/overlay/upper,workdir=/run/overlay/work tmp /tmp
 
 # A disk as tests know it; the rest of the machine is read-only. It is in memory, and gone afterwards.
 truncate --size=1G /run/disk

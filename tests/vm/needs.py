@@ -18,6 +18,7 @@ PACKAGES: Final = {
     "depmod": "kmod",
     "busybox": "busybox-static",
     "debootstrap": "debootstrap",
+    "criu": "criu",
 }
 """Programs, and the packages of Debian that they are in."""
 

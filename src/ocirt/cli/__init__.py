@@ -1,9 +1,9 @@
 """The command line, compatible with runc's.
 
 Read in this order: ``table`` (what there is), ``parse``, then this, then the commands: ``lifecycle`` (create, start,
-run, kill, delete), ``execution`` (exec), ``control`` (pause, resume, update), ``events``, ``query`` (the rest), with
-``foreground`` (a process that is watched), ``handover`` (descriptors, the pid file and the console socket) and
-``words`` and ``log`` (errors).
+run, kill, delete), ``execution`` (exec), ``control`` (pause, resume, update), ``events``, ``checkpoint`` (and
+restore), ``query`` (the rest), with ``foreground`` (a process that is watched), ``handover`` (descriptors, the pid file
+and the console socket) and ``words`` and ``log`` (errors).
 
 A command is imported when it is called, and nothing here needs attrs: ``state`` and ``kill`` are to be quick.
 """

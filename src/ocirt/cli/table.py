@@ -25,7 +25,7 @@ GLOBALS: Final = (
         'directory of all containers\' states (default: "/run/ocirt", "$XDG_RUNTIME_DIR/ocirt" without root)',
         values="DIRECTORY",
     ),
-    Flag("criu", "of old callers; criu is found in PATH", hidden=True),
+    Flag("criu", "path of the criu program, or its name", values="FILE"),
     Flag(
         "cgroup-manager",
         "who makes cgroups: cgroupfs, systemd, or disabled to stay in the caller's",
@@ -121,8 +121,39 @@ LIMITS: Final = (
 SUBREAPER: Final = Flag(
     "no-subreaper", "do not adopt the container's orphans while it is in the foreground", kind=Kind.SWITCH
 )
+IMAGES: Final = (
+    Flag("image-path", "directory of the checkpoint's files (default: ./checkpoint)", values="DIRECTORY"),
+    Flag("work-path", "directory for CRIU's log and work files (default: the image path)", values="DIRECTORY"),
+    Flag("tcp-established", "established TCP connections too", kind=Kind.SWITCH),
+    Flag("ext-unix-sk", "Unix sockets whose other end is outside", kind=Kind.SWITCH),
+    Flag("shell-job", "its terminal is the caller's", kind=Kind.SWITCH),
+    Flag("file-locks", "file locks too", kind=Kind.SWITCH),
+    Flag("manage-cgroups-mode", "what CRIU does about cgroups: soft, full, strict or ignore", values="soft full strict ignore"),
+    Flag("empty-ns", "make this namespace, but nothing in it (network)", repeats=True),
+    Flag("auto-dedup", "drop memory from parent images once it is superseded", kind=Kind.SWITCH),
+    Flag("lazy-pages", "memory comes over when it is used (userfaultfd)", kind=Kind.SWITCH),
+    Flag("network-lock", "how CRIU keeps the network still: iptables, nftables or skip", values="iptables nftables skip"),
+)
 
 COMMANDS: Final = (
+    Command(
+        "checkpoint",
+        "write a running container's processes to files",
+        "<container-id>",
+        "checkpoint.checkpoint",
+        (
+            *IMAGES,
+            Flag("parent-path", "an earlier checkpoint or pre-dump, relative to the image path", values="DIRECTORY"),
+            Flag("leave-running", "let it go on afterwards", kind=Kind.SWITCH),
+            Flag("pre-dump", "write its memory alone, and let it go on", kind=Kind.SWITCH),
+            Flag("tcp-skip-in-flight", "leave out TCP connections that are being made", kind=Kind.SWITCH),
+            Flag("link-remap", "make links for open files that have been deleted", kind=Kind.SWITCH),
+            Flag("page-server", "send memory to ADDRESS:PORT"),
+            Flag("status-fd", "write a NUL to this descriptor when lazy pages can be asked for", "", Kind.NUMBER),
+        ),
+        1,
+        1,
+    ),
     Command(
         "completion",
         "print the completions of a shell",
@@ -256,6 +287,26 @@ COMMANDS: Final = (
         1,
         stops=True,
         example="ocirt ps web\nocirt ps web -o pid,rss,args",
+    ),
+    Command(
+        "restore",
+        "make a container of a checkpoint; wait for its end and delete it, unless detached",
+        "<container-id>",
+        "checkpoint.restore",
+        (
+            *IMAGES,
+            BUNDLE,
+            CONSOLE,
+            DETACH,
+            PID_FILE,
+            SUBREAPER,
+            Flag("no-pivot", "do not use pivot_root(2) (not supported)", kind=Kind.SWITCH),
+            Flag("tcp-close", "close TCP connections that were established", kind=Kind.SWITCH),
+            Flag("lsm-profile", "give its processes this profile: TYPE:NAME"),
+            Flag("lsm-mount-context", "give its mounts this SELinux label"),
+        ),
+        1,
+        1,
     ),
     Command("resume", "let a paused container go on", "<container-id>", "control.resume", (), 1, 1),
     Command(
