@@ -128,11 +128,19 @@ IMAGES: Final = (
     Flag("ext-unix-sk", "Unix sockets whose other end is outside", kind=Kind.SWITCH),
     Flag("shell-job", "its terminal is the caller's", kind=Kind.SWITCH),
     Flag("file-locks", "file locks too", kind=Kind.SWITCH),
-    Flag("manage-cgroups-mode", "what CRIU does about cgroups: soft, full, strict or ignore", values="soft full strict ignore"),
+    Flag(
+        "manage-cgroups-mode",
+        "what CRIU does about cgroups: soft, full, strict or ignore",
+        values="soft full strict ignore",
+    ),
     Flag("empty-ns", "make this namespace, but nothing in it (network)", repeats=True),
     Flag("auto-dedup", "drop memory from parent images once it is superseded", kind=Kind.SWITCH),
     Flag("lazy-pages", "memory comes over when it is used (userfaultfd)", kind=Kind.SWITCH),
-    Flag("network-lock", "how CRIU keeps the network still: iptables, nftables or skip", values="iptables nftables skip"),
+    Flag(
+        "network-lock",
+        "how CRIU keeps the network still: iptables, nftables or skip",
+        values="iptables nftables skip",
+    ),
 )
 
 COMMANDS: Final = (
