@@ -7,6 +7,7 @@ import pty
 import shutil
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,13 @@ def answer(words: list[str], directory: Path) -> str:
     )
     assert done.stderr == ""
     return done.stdout
+
+
+def wide_terminal() -> tuple[int, int]:
+    """No line of ours is broken on it."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (50, 500))
+    return master, slave
 
 
 @pytest.fixture
@@ -130,7 +138,7 @@ def test_containers_are_those_of_the_root_that_the_line_names(ask: Ask, two: Com
 def test_a_key_in_a_real_bash(tmp_path: Path) -> None:
     script = tmp_path / "ocirt.bash"
     script.write_text(SCRIPTS["bash"]())
-    master, slave = pty.openpty()
+    master, slave = wide_terminal()
     shell = subprocess.Popen(
         ["bash", "--norc", "--noprofile", "-i"],
         stdin=slave,
@@ -145,6 +153,44 @@ def test_a_key_in_a_real_bash(tmp_path: Path) -> None:
         read_until(master, b"ready")
         os.write(master, b"ocirt feat\t")
         assert "ocirt features " in read_until(master, b"ocirt features ")
+    finally:
+        shell.kill()
+        shell.wait(SECONDS)
+        os.close(master)
+
+
+@needs("zsh")
+@pytest.mark.root
+def test_keys_in_a_real_zsh(two: Commands, tmp_path: Path) -> None:
+    (tmp_path / "_ocirt").write_text(SCRIPTS["zsh"]())
+    master, slave = wide_terminal()
+    path = f"{Path(INSTALLED).parent}:{os.environ['PATH']}"
+    shell = subprocess.Popen(
+        ["zsh", "-f", "-i"],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+        env={"PATH": path, "TERM": "dumb", "HOME": str(tmp_path)},
+    )
+    lines = {
+        "ocirt feat": "ocirt features",
+        "ocirt --debug list -f js": "list -f json",
+        "ocirt kill x KIL": "kill x KILL",
+        f"ocirt --root {two.root} state on": f"state one-{two.id}",
+        f"ocirt --root={two.root} exec -t tw": f"exec -t two-{two.id}",
+    }
+    try:
+        os.close(slave)
+        setup = (
+            f"fpath=({tmp_path} $fpath); autoload -U compinit; compinit -u -D; bindkey '^I' complete-word; echo rea'dy'"
+        )
+        os.write(master, f"{setup}\n".encode())
+        read_until(master, b"ready\r\n")
+        for typed, completed in lines.items():
+            os.write(master, f"{typed}\t".encode())
+            assert completed in read_until(master, f"{completed} ".encode())
+            os.write(master, b"\x15")  # ^U: the line is taken away
     finally:
         shell.kill()
         shell.wait(SECONDS)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ocirt.cli.lifecycle import signal_number
+from ocirt.cli.parse import UsageError
 from ocirt.host import Host
 from tests.cli.commands import Commands
 from tests.support import SECONDS, eventually
@@ -155,9 +158,9 @@ def test_failures_exit_with_255(running: Commands, args: tuple[str, ...], messag
     assert message in done.stderr
 
 
-@pytest.mark.parametrize("signal", ["9", "KILL", "SIGKILL", "sigkill"])
-def test_a_signal_is_a_number_or_a_name(running: Commands, signal: str) -> None:
-    running.run("kill", running.id, signal)
+@pytest.mark.parametrize("name", ["9", "KILL", "SIGKILL", "sigkill"])
+def test_a_signal_is_a_number_or_a_name(running: Commands, name: str) -> None:
+    running.run("kill", running.id, name)
     eventually(lambda: running.state(running.id)["status"] == "stopped", "it is killed")
     assert "container not running" in running.tried("kill", running.id).stderr
     assert running.run("kill", "--all", running.id, "9") == ""
@@ -166,3 +169,60 @@ def test_a_signal_is_a_number_or_a_name(running: Commands, signal: str) -> None:
 def test_an_unknown_signal_is_refused(running: Commands) -> None:
     assert r"unknown signal \"FOO\"" in running.tried("kill", running.id, "FOO").stderr
     assert running.state(running.id)["status"] == "running"
+
+
+@pytest.mark.parametrize("dashes", ["-", "--"])
+def test_every_flag_has_a_long_name_with_one_dash_or_two(running: Commands, dashes: str) -> None:
+    flags = (
+        "env",
+        "A=1\n2",
+        "env",
+        "B=3,4",
+        "cwd",
+        "/tmp",
+        "user",
+        "5:6",
+        "additional-gids",
+        "7",
+        "additional-gids",
+        "8",
+    )
+    words = [f"{dashes}{word}" if place % 2 == 0 else word for place, word in enumerate(flags)]
+    script = 'echo "$A,$B"; pwd; id -u; id -g; grep ^Groups /proc/self/status'
+    said = running.run("exec", f"{dashes}no-subreaper", f"{dashes}tty=false", *words, running.id, "sh", "-c", script)
+    assert said.split() == ["1", "2,3,4", "/tmp", "5", "6", "Groups:", "7", "8"]
+
+
+def test_what_no_flag_says_is_the_containers(commands: Commands) -> None:
+    """Its environment, directory and user; not its terminal."""
+    from ocirt.spec import User
+    from tests.support import process
+
+    own = process("sleep", "1000", cwd="/tmp", env=("PATH=/bin", "A=own"), user=User(uid=5, gid=6))
+    commands.configure([], process=own)
+    commands.detached("run", "-d", commands.id)
+    script = "echo $A $B; pwd; id -u; tty || true"
+    said = commands.run("exec", "-e", "B=more", commands.id, "sh", "-c", script)
+    assert said.splitlines() == ["own more", "/tmp", "5", "not a tty"]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("RTMIN", signal.SIGRTMIN),
+        ("sigrtmin+3", signal.SIGRTMIN + 3),
+        ("RTMAX-2", signal.SIGRTMAX - 2),
+        ("SIGRTMAX", signal.SIGRTMAX),
+        ("64", 64),
+        ("hup", signal.SIGHUP),
+        ("SigUsr1", signal.SIGUSR1),
+    ],
+)
+def test_signals_may_be_spelt_as_crun_has_them(text: str, number: int) -> None:
+    assert signal_number(text) == number
+
+
+@pytest.mark.parametrize("text", ["RTMIN+31", "RTMAX+1", "RTMIN-1", "65", "-9", "SIG", "SIGSIGKILL", "9x", "٩"])
+def test_what_is_no_signal(text: str) -> None:
+    with pytest.raises(UsageError, match="unknown signal"):
+        signal_number(text)

@@ -358,6 +358,7 @@ def test_descriptors_that_are_not_there(commands: Commands) -> None:
     commands.configure(["true"])
     message = "unable to stat preserved-fd 0 (of 1): bad file descriptor"
     assert message in commands.tried("run", "--preserve-fds", "1", commands.id).stderr
+    assert message in commands.tried("--log", "log", "run", "--preserve-fds", "1", commands.id).stderr
 
 
 @pytest.mark.parametrize(

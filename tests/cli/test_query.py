@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 
 import pytest
 
 from tests.cli.commands import Commands
+from tests.support import SECONDS
 
 pytestmark = pytest.mark.root
 
@@ -68,3 +71,18 @@ def test_features_are_json_as_runc_writes_it_and_nothing_else(commands: Commands
 
 def test_features_take_no_arguments(commands: Commands) -> None:
     assert "requires exactly 0 argument(s)" in commands.tried("features", "x").stderr
+
+
+def test_paths_that_are_no_text_are_shown_as_far_as_they_can_be(commands: Commands) -> None:
+    """In any locale: JSON is UTF-8, and Go writes U+FFFD for what is not."""
+    odd = commands.bundle / "b\udcff\u00fc"
+    odd.mkdir()
+    commands.configure(["sleep", "1000"])
+    (commands.bundle / "config.json").rename(odd / "config.json")
+    (odd / "rootfs").symlink_to(commands.bundle / "rootfs")
+    commands.detached("create", "--bundle", str(odd), commands.id)
+    for words in (("list",), ("list", "-f", "json"), ("state", commands.id)):
+        line = commands.line(*words)
+        locale = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+        shown = subprocess.run(line, capture_output=True, check=True, env=locale, timeout=SECONDS).stdout
+        assert "/b\ufffd\u00fc" in shown.decode(), words

@@ -89,26 +89,27 @@ def test_what_rootless_may_not_be(tmp_path: Path) -> None:
     assert (done.returncode, "invalid rootless: maybe" in done.stderr) == (1, True)
 
 
-ROOT = "from ocirt.state import default_root; print(default_root())"
+ROOT = "import os; from ocirt.state import default_root; os.seteuid({user}); print(default_root())"
+IN_A_NAMESPACE = ("unshare", "--user", "--map-root-user")
 
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    ("prefix", "user", "expected"),
+    ("prefix", "euid", "user", "expected"),
     [
-        ([], None, "/run/ocirt"),
-        (["unshare", "--user", "--map-root-user"], None, "/run/user/x/ocirt"),
-        (["unshare", "--user", "--map-root-user"], "somebody", "/run/user/x/ocirt"),
-        (["unshare", "--user", "--map-root-user"], "root", "/run/ocirt"),
-        (["setpriv", "--reuid=1234", "--clear-groups"], None, "/run/user/x/ocirt"),
+        ((), 0, None, "/run/ocirt"),
+        (IN_A_NAMESPACE, 0, None, "/run/user/x/ocirt"),
+        (IN_A_NAMESPACE, 0, "somebody", "/run/user/x/ocirt"),
+        (IN_A_NAMESPACE, 0, "root", "/run/ocirt"),
+        ((), 1234, None, "/run/user/x/ocirt"),
     ],
 )
-def test_where_states_are_kept_by_default(prefix: list[str], user: str | None, expected: str) -> None:
+def test_where_states_are_kept_by_default(prefix: tuple[str, ...], euid: int, user: str | None, expected: str) -> None:
     """As runc decides it: rootless engines call it as root of a user namespace."""
     environment = {name: value for name, value in os.environ.items() if name != "USER"}
     environment |= {"XDG_RUNTIME_DIR": "/run/user/x", **({"USER": user} if user else {})}
     where = subprocess.run(
-        [*prefix, sys.executable, "-c", ROOT],
+        [*prefix, sys.executable, "-c", ROOT.format(user=euid)],
         capture_output=True,
         text=True,
         timeout=SECONDS,

@@ -3,7 +3,8 @@
 Read in this order: ``table`` (what there is), ``parse``, then this, then the commands: ``lifecycle`` (create, start,
 run, kill, delete), ``execution`` (exec), ``control`` (pause, resume, update), ``events``, ``checkpoint`` (and
 restore), ``query`` (the rest), with ``foreground`` (a process that is watched), ``handover`` (descriptors, the pid file
-and the console socket) and ``words`` and ``log`` (errors).
+and the console socket) and ``words`` and ``log`` (errors). Of the table are made ``usage`` (help), ``completion`` with
+``shells``, and ``manual``.
 
 A command is imported when it is called, and nothing here needs attrs: ``state`` and ``kill`` are to be quick.
 """

@@ -127,10 +127,11 @@ def _word(text: str) -> str:
 def _zsh_flag(flag: Flag) -> str:
     text = flag.help.replace("[", "\\[").replace("]", "\\]").replace(":", "\\:")
     value = "" if flag.kind is Kind.SWITCH else f":{_zsh_value(flag.values)}"
-    names = _spellings(flag)
+    sign = "" if flag.kind is Kind.SWITCH else "="  # or as the next word
+    names = [f"{spelling}{sign}" for spelling in _spellings(flag)]
     if len(names) == 1:
         return _word(f"{'*' if flag.repeats else ''}{names[0]}[{text}]{value}")
-    first = "'*'" if flag.repeats else _word(f"({' '.join(names)})")
+    first = "'*'" if flag.repeats else _word(f"({' '.join(_spellings(flag))})")
     return f"{first}{{{','.join(names)}}}{_word(f'[{text}]{value}')}"
 
 

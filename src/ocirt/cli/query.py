@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
@@ -42,7 +43,7 @@ def state(call: Call) -> int:
     from ocirt.container import Container
 
     container = Container.load(call.container_id, root=call.root)
-    print(_as_go(json.dumps(_described(container, owner=""), indent=2, ensure_ascii=False)), end="")
+    _print(_as_go(json.dumps(_described(container, owner=""), indent=2, ensure_ascii=False)))
     return 0
 
 
@@ -54,14 +55,14 @@ def list_containers(call: Call) -> int:
     if call.root is not None:
         os.stat(store.root)  # a default that nobody has used yet is empty; an explicit one that is missing is an error
     if call.options.on("quiet"):
-        print("".join(f"{container_id}\n" for container_id in store.ids()), end="")
+        _print("".join(f"{container_id}\n" for container_id in store.ids()))
         return 0
     found = _all(call, store.root)
     if chosen == "json":
-        print(_as_go(json.dumps(found or None, separators=(",", ":"), ensure_ascii=False)))
+        _print(_as_go(json.dumps(found or None, separators=(",", ":"), ensure_ascii=False)) + "\n")
         return 0
     rows = [[name.upper() for name in COLUMNS], *([str(entry[name]) for name in COLUMNS] for entry in found)]
-    print("".join(f"{line}\n" for line in _aligned(rows)), end="")
+    _print("".join(f"{line}\n" for line in _aligned(rows)))
     return 0
 
 
@@ -80,7 +81,7 @@ def ps(call: Call) -> int:
     )
     if done.returncode != 0:
         raise OCIError(f"exit status {done.returncode}: {done.stdout}{done.stderr}")
-    print("".join(f"{line}\n" for line in _belonging(done.stdout.splitlines(), pids)), end="")
+    _print("".join(f"{line}\n" for line in _belonging(done.stdout.splitlines(), pids)))
     return 0
 
 
@@ -94,7 +95,7 @@ def plan(call: Call) -> int:
     manager = cast("CgroupManager", call.cgroup_manager)
     request = Request("id", Bundle.load(call.options.arguments[0]), manager)
     prepared = prepare(StateStore(call.root), request, ours=0)
-    print(str(prepared.launch.plan).replace(ID_MARK, "<id>"), end="")
+    _print(str(prepared.launch.plan).replace(ID_MARK, "<id>"))
     return 0
 
 
@@ -120,6 +121,11 @@ def spec(call: Call) -> int:
     except FileExistsError:
         raise UsageError("File config.json exists. Remove it first") from None
     return 0
+
+
+def _print(text: str) -> None:
+    """In UTF-8 whatever the locale; of a path that is not UTF-8, what can be said of it (Go's way)."""
+    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").encode())
 
 
 def _as_go(text: str) -> str:
