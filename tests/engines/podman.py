@@ -94,18 +94,24 @@ def furnished(*, rootless: bool = False) -> Iterator[Place]:
     """A place with the configuration and the image's archive, for root or for an ordinary user."""
     need("conmon", "podman", *(["newuidmap"] if rootless else []))
     before = cgroups()
-    with place() as there:
-        (there.directory / "containers.conf").write_text(CONTAINERS_CONF.format(ocirt=there.log.program))
-        there.memory_on("/etc/containers", "/var/lib/containers")
-        there.run("tee", "/etc/containers/policy.json", input=POLICY)
-        # Other drivers are slow, and an ordinary user who asks for none may get one, depending on what is installed.
-        variables = {"CONTAINERS_CONF": f"{there.directory}/containers.conf", "STORAGE_DRIVER": "overlay"}
-        there = there.by(evolve(there.person, env=variables))
-        archive = busybox_image().docker_archive(there.directory / "busybox.tar")
-        there = ordinary(there) if rootless else there
-        there.run("podman", "load", "--quiet", "--input", str(archive))
-        yield there
-    remove_cgroups(cgroups() - before)
+    try:
+        with place() as there:
+            yield _furnished(there, rootless=rootless)
+    finally:
+        remove_cgroups(cgroups() - before)
+
+
+def _furnished(there: Place, *, rootless: bool) -> Place:
+    (there.directory / "containers.conf").write_text(CONTAINERS_CONF.format(ocirt=there.log.program))
+    there.memory_on("/etc/containers", "/var/lib/containers")
+    there.run("tee", "/etc/containers/policy.json", input=POLICY)
+    # Other drivers are slow, and an ordinary user who asks for none may get one, depending on what is installed.
+    variables = {"CONTAINERS_CONF": f"{there.directory}/containers.conf", "STORAGE_DRIVER": "overlay"}
+    there = there.by(evolve(there.person, env=variables))
+    archive = busybox_image().docker_archive(there.directory / "busybox.tar")
+    there = ordinary(there) if rootless else there
+    there.run("podman", "load", "--quiet", "--input", str(archive))
+    return there
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pytest
 
 from tests.engines.images import tar
 from tests.engines.place import Place
-from tests.engines.podman import IMAGE, Podman, furnished, need, skip_if_it_was_the_engines, watched
+from tests.engines.podman import IMAGE, Podman, furnished, need, skip_if_it_was_the_engines, states, watched
 from tests.engines.terminal import COLUMNS, ROWS, terminal
 from tests.support import eventually, make_rootfs
 
@@ -114,6 +114,7 @@ def test_a_detached_life(podman: Podman) -> None:
     container = podman.started("--name=life", IMAGE, "sh", "-c", script)
     eventually(lambda: podman.logs("life") == "up\n", "the trap is set")
     assert podman("ps", "--format={{.ID}} {{.Names}}", "--no-trunc") == f"{container} life\n"
+    assert states(podman.place) == [container]
     seen = ["PID", "COMMAND", "1", "sh", "2", "sleep"]
     eventually(lambda: podman("top", "life", "pid", "comm").split() == seen, "it sleeps")
     assert "sleep 1000" in podman("top", "life", "-ef")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines.place import Place
-from tests.engines.podman import IMAGE, Podman, furnished, need, skip_if_it_was_the_engines, watched
+from tests.engines.podman import IMAGE, Podman, furnished, need, skip_if_it_was_the_engines, states, watched
 from tests.engines.terminal import terminal
 from tests.rootless.user import FIRST, GID, UID
 from tests.support import eventually
@@ -61,7 +61,8 @@ def test_the_exit_status_says_whose_failure_it_was(podman: Podman, program: str,
 
 
 def test_a_detached_life(podman: Podman) -> None:
-    podman.started("--name=life", IMAGE, "sh", "-c", "trap 'exit 7' TERM; echo up; sleep 1000 & wait")
+    container = podman.started("--name=life", IMAGE, "sh", "-c", "trap 'exit 7' TERM; echo up; sleep 1000 & wait")
+    assert states(podman.place) == [container]
     eventually(lambda: podman.logs("life") == "up\n", "the trap is set")
     assert podman("exec", "--user=alice", "life", "id", "-un") == "alice\n"
     seen = ["PID", "COMMAND", "1", "sh", "2", "sleep"]
