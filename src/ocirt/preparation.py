@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from ocirt import launch
 from ocirt.bundle import Bundle
 from ocirt.cgroups import choice, delegation, devices, files, layout, limits, mounts
-from ocirt.cgroups.conversion import asks, settings_for
+from ocirt.cgroups.conversion import asks, in_version, settings_for
 from ocirt.cgroups.devices import DeviceWrite
 from ocirt.cgroups.settings import Controllers
 from ocirt.errors import UnsupportedError
@@ -155,6 +155,7 @@ def _full_views() -> tuple[str, ...]:
 def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Prepared:
     document = request.bundle.spec
     linux = document.linux or Linux()
+    resources = in_version(linux.resources or Resources(), document.oci_version)
     placement: choice.Placement | None = None
     unit: Wanted | None = None
     writes: tuple[DeviceWrite, ...] = ()
@@ -162,9 +163,9 @@ def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Pre
     program: Program | None = None
     cgroup = files.Cgroup()
     if request.cgroup_manager == "disabled":
-        _refuse_limits(linux.resources)
+        _refuse_limits(resources)
     elif here is not None:
-        rules = linux.resources.devices if linux.resources else ()
+        rules = resources.devices
         devices.check_supported(here.layout, rules, rootless=host.rootless)
         means = devices.means(here.layout, rootless=host.rootless)
         if means == "files":
@@ -180,7 +181,7 @@ def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Pre
             if site.container_id == ID_MARK
             else files.survey(placement, rootless=host.rootless and unit is None)
         )
-        settings = _limits(request, linux.resources, here, host, cgroup)
+        settings = _limits(request, resources, here, host, cgroup)
     site = evolve(
         site,
         joins_cgroups=bool(cgroup.directories) and here is not None and (here.layout.mode != "v2" or unit is not None),
@@ -212,10 +213,10 @@ def _owner(document: Spec, here: Here | None, host: Host) -> int | None:
 
 
 def _limits(
-    request: Request, resources: Resources | None, here: Here, host: Host, cgroup: files.Cgroup
+    request: Request, resources: Resources, here: Here, host: Host, cgroup: files.Cgroup
 ) -> tuple[Setting, ...]:
     """Nothing is looked at for a configuration without any."""
-    if resources is None or not asks(resources):
+    if not asks(resources):
         return ()
     controllers = limits.available(here.layout, cgroup, rootless=host.rootless)
     settings = settings_for(resources, controllers, strict=request.strict_resources)
@@ -223,9 +224,9 @@ def _limits(
     return settings
 
 
-def _refuse_limits(resources: Resources | None) -> None:
+def _refuse_limits(resources: Resources) -> None:
     try:
-        settings_for(resources or Resources(), Controllers())
+        settings_for(resources, Controllers())
     except UnsupportedError as error:
         words = "without a cgroup of its own (cgroup manager disabled) nothing can be limited"
         raise UnsupportedError(error.origin, words) from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 from attrs import frozen
 
 from ocirt.cgroups import layout, limits, merge
-from ocirt.cgroups.conversion import settings_for
+from ocirt.cgroups.conversion import in_version, settings_for
 from ocirt.errors import SpecError, UnsupportedError
 from ocirt.host import Host
 from ocirt.spec import Linux, Resources, Spec
@@ -53,11 +53,13 @@ def update(directory: StateDirectory, record: Record, given: Resources, schemata
     """
     document = Spec.from_json(cast("JSON", directory.read_config()))
     linux = document.linux or Linux()
-    resources = merge.merged(linux.resources or Resources(), given)
+    stored = in_version(linux.resources or Resources(), document.oci_version)
+    given = in_version(given, document.oci_version)
+    resources = merge.merged(stored, given)
     updated = document.evolve(linux=schemata.applied_to(linux).evolve(resources=resources))
     if problems := updated.check():
         raise SpecError(problems, "update")
-    before, settings = _settings(record, linux.resources or Resources(), given, strict=strict)
+    before, settings = _settings(record, stored, given, strict=strict)
     files = limits.replaced(record.cgroup, settings, limits.top_of(layout.probe()))
     with _unit(record, before, settings), files, _schemata(record, schemata):
         directory.reconfigure(updated.dumps(indent=None).encode())

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocirt.cgroups import v1, v2
-from ocirt.cgroups.conversion import settings_for
+from ocirt.cgroups.conversion import in_version, settings_for
 from ocirt.cgroups.settings import Controllers, Setting, page_size
 from ocirt.errors import UnsupportedError
 from ocirt.spec.limits import CPU, RDMA, BlockIO, HugepageLimit, InterfacePriority, Memory, Network, Pids
@@ -373,3 +373,12 @@ def test_what_stands_for_a_setting_is_in_the_same_hierarchy(limits: Resources, m
             assert setting.otherwise.version == setting.version
             assert setting.otherwise.controller == setting.controller
             assert setting.otherwise.origin == setting.origin
+
+
+@pytest.mark.parametrize(
+    ("version", "limit", "meant"),
+    [("1.0.2-dev", 0, -1), ("1.2.1", 0, -1), ("1.3.0", 0, 0), ("1.10.0", 0, 0), ("1.0.2", 5, 5), ("1.0.2", -1, -1)],
+)
+def test_no_tasks_were_no_limit_before_version_1_3(version: str, limit: int, meant: int) -> None:
+    assert in_version(Resources(pids=Pids(limit)), version) == Resources(pids=Pids(meant))
+    assert in_version(Resources(), version) == Resources()

@@ -41,7 +41,7 @@ disable_apparmor = true
 restrict_oom_score_adj = true
 stream_server_address = "127.0.0.1"
 [plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "{directory}/cni"
+bin_dir = "/usr/lib/cni"
 conf_dir = "{directory}/cni"
 [plugins."io.containerd.grpc.v1.cri".containerd]
 default_runtime_name = "ocirt"
@@ -53,6 +53,13 @@ Root = "/run/ocirt"
 SystemdCgroup = false
 """
 
+
+NETWORK = {
+    "cniVersion": "0.4.0",
+    "name": "pods",
+    "plugins": [{"type": "ptp", "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.88.77.0/24"}]]}}],
+}
+"""A pair of devices for each pod, one end in the place and one in the pod (www.cni.dev, ptp plugin)."""
 
 LIMITS = {
     "memory": ("memory.limit_in_bytes", "memory.max"),
@@ -183,9 +190,24 @@ def _containerd(there: Place, name: str) -> Iterator[Engine]:
     _need("containerd", "ctr", "containerd-shim-runc-v2", package="containerd")
     config = there.directory / "config.toml"
     config.write_text(CONTAINERD.format(directory=there.directory, program=there.log.program, pause=PAUSE), "utf-8")
+    networks = there.directory / "cni"
+    networks.mkdir()
+    (networks / "pods.conflist").write_text(json.dumps(NETWORK), "utf-8")
     engine = Engine(there, ("ctr", f"--address={there.directory}/containerd.sock", f"--namespace={name}"), name)
-    with _daemon(engine, ["containerd", f"--config={config}"]):
+    with _kept_in_memory(there, "/var/lib/cni"), _daemon(engine, ["containerd", f"--config={config}"]):
         yield engine
+
+
+@contextmanager
+def _kept_in_memory(there: Place, directory: str) -> Iterator[None]:
+    """Where no setting moves it; and the machine has no such directory afterwards that had none before."""
+    known = os.path.isdir(directory)
+    there.memory_on(directory)
+    try:
+        yield
+    finally:
+        if not known:
+            os.rmdir(directory)
 
 
 @contextmanager

@@ -168,6 +168,9 @@ def test_memory_that_runs_out_is_told(docker: Engine) -> None:
     with container(docker, "--memory=16m", program=program) as made:
         since = ("events", "--since=1h", "--until=0s", f"--filter=container={made}", "--filter=event=oom")
         eventually(lambda: "oom" in docker(*since), "an event tells")
+        docker("kill", made)
+        docker("wait", made)
+        assert inspected(docker, made, ".State.OOMKilled") == "true"
     with container(docker, "--memory=16m", program=("tail", "/dev/zero")) as made:
         assert docker("wait", made) == "137\n"
 

@@ -175,6 +175,9 @@ def test_limits_are_the_kernels(podman: Podman) -> None:
     podman("update", "--memory=32m", "--cpus=0.3", container)
     assert cgroup_files(podman, container) == ("33554432", "30000 100000", "20")
     assert "update" in podman.place.log.commands()
+    podman("rm", "--force", "--time=0", container)
+    container = podman.started("--pids-limit=-1", IMAGE, "sleep", "1000")
+    assert cgroup_files(podman, container)[2] == "max"
 
 
 def test_too_much_memory_is_the_end(podman: Podman) -> None:

@@ -331,3 +331,14 @@ def test_an_endless_allocation_is_killed_at_its_limit_of_memory(lab: Lab) -> Non
 
 def test_a_program_sees_the_cpus_that_it_has(lab: Lab) -> None:
     assert lab.output(limited(Resources(cpu=CPU(cpus="1")), "nproc")) == "1\n"
+
+
+def test_no_tasks_are_no_limit_in_an_older_configuration(lab: Lab) -> None:
+    """podman before 5.4.1 writes 0 when its user says -1, for create and for update."""
+    nothing = Resources(pids=Pids(0))
+    with lab.start(limited(nothing, "sleep", "600").evolve(oci_version="1.0.2-dev")) as container:
+        assert read(container, "pids.max") == "max"
+        container.update(Resources(pids=Pids(9)))
+        assert read(container, "pids.max") == "9"
+        container.update(nothing)
+        assert read(container, "pids.max") == "max"

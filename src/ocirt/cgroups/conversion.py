@@ -47,6 +47,18 @@ def _on_v2(setting: Setting) -> Setting:
     return setting._replace(version=2, otherwise=otherwise)
 
 
+def in_version(resources: Resources, oci_version: str) -> Resources:
+    """What they mean in a configuration of this version of the specification.
+
+    Before 1.3 a limit of no tasks stood for no limit, with runc as with crun, and podman before 5.4.1 writes 0 when its
+    user says -1. From then on 0 is 0.
+    """
+    minor = int(oci_version.split(".")[1])
+    if resources.pids is None or resources.pids.limit != 0 or minor >= 3:
+        return resources
+    return resources.evolve(pids=resources.pids.evolve(limit=-1))
+
+
 def asks(resources: Resources) -> bool:
     """Whether anything is to be limited, wherever that might be possible."""
     everywhere = Controllers(v1=frozenset(v1.CONTROLLERS))
