@@ -6,6 +6,7 @@ The configuration is that of docs/engines.md.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -36,8 +37,8 @@ ocirt = ["{ocirt}"]
 POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
 """containers-policy.json(5), without which no image is taken."""
 
-PARENTS = ("libpod_parent/conmon", "libpod_parent")
-"""cgroups that podman makes for all its containers and never removes."""
+PARENT = "libpod_parent"
+"""The cgroup that podman makes for all its containers and never removes; those of pods it forgets now and then."""
 
 
 @frozen
@@ -143,9 +144,9 @@ def skip_if_it_was_the_engines(place: Place, done: subprocess.CompletedProcess[s
 
 def cgroups() -> set[Path]:
     """Those of podman's, in every hierarchy."""
-    roots = [path for path in Path("/sys/fs/cgroup").iterdir() if path.is_dir()]
-    found = {root / name for root in [*roots, Path("/sys/fs/cgroup")] for name in PARENTS}
-    return {path for path in found if path.is_dir()}
+    top = Path("/sys/fs/cgroup")
+    parents = [folder / PARENT for folder in (top, *top.iterdir())]
+    return {Path(path) for parent in parents for path, _, _ in os.walk(parent)}
 
 
 def remove_cgroups(made: set[Path]) -> None:
