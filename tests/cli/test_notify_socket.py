@@ -239,7 +239,8 @@ def test_a_hostile_container_gets_nothing_through(notified: Commands, manager: M
 
 def test_the_container_cannot_change_the_directory(notified: Commands, manager: Manager, tmp_path: Path) -> None:
     script = (
-        "touch /run/notify/x; rm /run/notify/notify.sock; grep ' /run/notify ' /proc/mounts; echo $NOTIFY_SOCKET;"
+        "exec 2>&1; touch /run/notify/x; rm /run/notify/notify.sock;"
+        "grep ' /run/notify ' /proc/mounts; echo $NOTIFY_SOCKET;"
         "send 1 0 0 READY=1; echo sent"
     )
     notified.configure(["sh", "-c", script])

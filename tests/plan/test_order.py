@@ -540,6 +540,9 @@ def test_how_it_is_scheduled_is_said_by_the_process_that_executes_it(case: Case)
 @given(honoured())
 def test_every_origin_is_a_member_of_the_configuration(case: Case) -> None:
     for op in plan_create(*case).ops:
+        if op.origin == "NOTIFY_SOCKET":  # of the caller's environment
+            assert case.site.notify is not None
+            continue
         assert all(is_path_of(case, origin) for origin in (op.origin, *op.origins)), op
 
 
