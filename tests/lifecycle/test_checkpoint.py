@@ -16,7 +16,7 @@ from attrs import define
 
 import ocirt
 from ocirt import Bundle, Container, CriuError, HookError, Terminal
-from ocirt.spec import Hook, Hooks, Memory, Mount, Pids, Resources
+from ocirt.spec import Hook, Hooks, IDMapping, Memory, Mount, Pids, Resources
 from tests.support import SECONDS, Lab, eventually, linux, make_rootfs, namespaces, shell
 
 pytestmark = pytest.mark.root
@@ -289,6 +289,65 @@ def test_limits_exec_and_the_rest_of_its_life(own_lab: Lab, tmp_path: Path) -> N
     again.delete()
     assert container.process is not None
     container.process.close()
+
+
+@in_vm
+def test_a_user_namespace(own_lab: Lab, tmp_path: Path) -> None:
+    """Its root has to read the image, and nobody but the host's may change it."""
+    tmp_path.chmod(0o755)
+    for path in (own_lab.rootfs, *own_lab.rootfs.rglob("*")):
+        os.chown(path, 100000, 100000, follow_symlinks=False)
+    mapping = (IDMapping(0, 100000, 65536),)
+    own = namespaces("pid", "mount", "ipc", "uts", "network", "user")
+    base = linux(namespaces=own, uid_mappings=mapping, gid_mappings=mapping)
+    bundle = own_lab.bundle(shell("while :; do sleep 0.05; done", linux=base))
+    first = Container.create(own_lab.new_id(), bundle, root=own_lab.root, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+    first.start()
+    images = first.checkpoint(tmp_path / "images")
+    ended(first)
+    info = os.stat(images)
+    assert (info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode)) == (0, 100000, 0o710)
+    second = restored(own_lab, images, bundle)
+    process = second.exec(["cat", "/proc/self/uid_map"], stdin=DEVNULL, stdout=PIPE)
+    output, _ = process.communicate(timeout=SECONDS)
+    assert output is not None
+    assert output.split() == [b"0", b"100000", b"65536"]
+    gone(second)
+
+
+@in_vm
+def test_locks(own_lab: Lab, tmp_path: Path) -> None:
+    script = f"exec 9>/root/lock; flock 9; {COUNT}"
+    count = counter(own_lab, script, root=shell("true").root.evolve(readonly=False))
+    count.reaches(0)
+    images = count.container.checkpoint(tmp_path / "images", file_locks=True)
+    ended(count.container)
+    container = ocirt.restore(
+        *(images, own_lab.new_id(), count.bundle),
+        root=own_lab.root,
+        stdin=DEVNULL,
+        stdout=DEVNULL,
+        stderr=DEVNULL,
+        file_locks=True,
+    )
+    process = container.exec(["flock", "-n", "/root/lock", "true"], stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+    assert process.wait(SECONDS) == 1
+    process.close()
+    gone(container)
+
+
+@in_vm
+def test_processes_of_exec_stay_behind(own_lab: Lab, tmp_path: Path) -> None:
+    """Children of ours: CRIU waits for init's end, which waits until we have reaped them."""
+    count = counter(own_lab)
+    process = count.container.exec(["sleep", "1000"], stdin=DEVNULL, stdout=DEVNULL)
+    images = count.container.checkpoint(tmp_path / "images")
+    assert process.wait(SECONDS) == -9
+    process.close()
+    ended(count.container)
+    container = restored(own_lab, images, count.bundle)
+    assert len(container.processes()) <= 2
+    gone(container)
 
 
 @in_vm
