@@ -316,27 +316,6 @@ def test_a_user_namespace(own_lab: Lab, tmp_path: Path) -> None:
 
 
 @in_vm
-def test_locks(own_lab: Lab, tmp_path: Path) -> None:
-    script = f"exec 9>/root/lock; flock 9; {COUNT}"
-    count = counter(own_lab, script, root=shell("true").root.evolve(readonly=False))
-    count.reaches(0)
-    images = count.container.checkpoint(tmp_path / "images", file_locks=True)
-    ended(count.container)
-    container = ocirt.restore(
-        *(images, own_lab.new_id(), count.bundle),
-        root=own_lab.root,
-        stdin=DEVNULL,
-        stdout=DEVNULL,
-        stderr=DEVNULL,
-        file_locks=True,
-    )
-    process = container.exec(["flock", "-n", "/root/lock", "true"], stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
-    assert process.wait(SECONDS) == 1
-    process.close()
-    gone(container)
-
-
-@in_vm
 def test_processes_of_exec_stay_behind(own_lab: Lab, tmp_path: Path) -> None:
     """Children of ours: CRIU waits for init's end, which waits until we have reaped them."""
     count = counter(own_lab)
