@@ -89,7 +89,7 @@ def test_a_criu_that_fails_is_quoted_and_the_container_goes_on(running: Commands
         (("--lazy-pages", "--status-fd", "0"), "invalid --status-fd argument 0: not writable"),
         (("--parent-path", "/absolute"), "must be relative to the image path"),
         (("--parent-path", "../missing"), "is no directory"),
-        (("--network-lock", "skip"), "CRIU version"),
+        (("--network-lock", "none"), "one of iptables, nftables and skip"),
         (("--status-fd", "x"), "for flag -status-fd: parse error"),
     ],
 )

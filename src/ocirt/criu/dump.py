@@ -78,6 +78,22 @@ def dump(record: Record, document: Spec, path: str, options: DumpOptions) -> Non
         conversation = stack.enter_context(Conversation.begin([criu.path]))
         conversation.log = log
         conversation.ask(request, [(2, fields)], _Ready(options.get("status_fd")))
+    _show_to_root(path, document.linux or Linux())
+
+
+def _show_to_root(path: str, linux: Linux) -> None:
+    """To be restored, root of the container's user namespace has to read the image; it may not change it."""
+    creates = any(entry.type == "user" and not entry.path for entry in linux.namespaces)
+    group = next((entry.host_id for entry in linux.gid_mappings if entry.container_id == 0), None)
+    if not creates or group is None:
+        return
+    for name in os.listdir(path):
+        file = os.path.join(path, name)
+        if name.endswith(".img") and not os.path.islink(file):
+            os.chown(file, -1, group)
+            os.chmod(file, 0o640)
+    os.chown(path, -1, group)
+    os.chmod(path, 0o710)
 
 
 class _Ready:

@@ -112,11 +112,16 @@ def check_privileges(operation: str) -> None:
         raise UnsupportedError(operation, "CRIU does not work in a user namespace: it needs the host's root")
 
 
-def places(images: str, work: object, log: str, stack: contextlib.ExitStack) -> tuple[list[Field], str]:
-    """Where CRIU reads or writes, and the path of its log there."""
-    fields: list[Field] = [(Option.IMAGES_DIR_FD, open_directory(images, stack)), (Option.LOG_FILE, log)]
-    if isinstance(work, str | os.PathLike) and os.fspath(work):
-        directory = make_directory(os.path.abspath(os.fspath(work)))
-        fields.append((Option.WORK_DIR_FD, open_directory(directory, stack)))
+def places(
+    images: str, work: Path | None, log: str, stack: contextlib.ExitStack, root: str = ""
+) -> tuple[list[Field], str]:
+    """Where CRIU reads or writes, and the path of its log there.
+
+    :param root: as CRIU's mount namespace has it, because CRIU mounts something in the one that it works in.
+    """
+    fields: list[Field] = [(Option.IMAGES_DIR_FD, open_directory(root + images, stack)), (Option.LOG_FILE, log)]
+    if work:
+        directory = make_directory(os.path.abspath(work))
+        fields.append((Option.WORK_DIR_FD, open_directory(root + directory, stack)))
         return fields, os.path.join(directory, log)
     return fields, os.path.join(images, log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from attrs import define, field, frozen
 from ocirt.criu.messages import Decoded, Field, Request, decode, encode, nested, number, text
 from ocirt.errors import CriuError, UnsupportedError
 from ocirt.host import TRUSTED_PATH
+from ocirt.process import REAP_SECONDS, reap_ended
 
 BUFFER: Final = 1 << 16
 OLDEST: Final = 30000
@@ -167,7 +169,14 @@ class Conversation:
             self.socket.send(encode(message))
 
     def _receive(self, request: Request) -> tuple[Decoded, int]:
-        """One message, and the descriptor that came with it or -1."""
+        """One message, and the descriptor that came with it or -1.
+
+        CRIU waits until the init that it has killed is gone, and that waits for us (``reap_ended``).
+        """
+        waiter = select.poll()
+        waiter.register(self.socket, select.POLLIN)
+        while not waiter.poll(REAP_SECONDS * 1000):
+            reap_ended()
         try:
             data, fds, _, _ = socket.recv_fds(self.socket, BUFFER, 1, socket.MSG_CMSG_CLOEXEC)
         except ConnectionResetError:

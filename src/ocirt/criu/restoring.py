@@ -23,7 +23,7 @@ from ocirt.criu.dump import EXTERNAL_NAMESPACES, LAZY_PAGES
 from ocirt.criu.messages import Field, Option, Request
 from ocirt.criu.options import DESCRIPTORS, Common, check_privileges, common, config_file, places
 from ocirt.criu.program import Conversation, Criu, Notification
-from ocirt.errors import BundleError, SpecError, UnsupportedError
+from ocirt.errors import BundleError, SetupError, SpecError, UnsupportedError
 from ocirt.host import NAMESPACE_FILES
 from ocirt.launch import Launch
 from ocirt.preparation import Request as Wanted
@@ -38,7 +38,7 @@ ROOT: Final = "criu-root"
 """In the state directory: where CRIU finds the rootfs."""
 
 LSM_SINCE: Final = 31600
-IN_OWN_MOUNTS: Final = 'mount -n --rbind "$1" "$2" && shift 2 && exec "$@"'
+IN_OWN_MOUNTS: Final = 'mount -n --rbind "$1" "$2" && echo >/proc/self/fd/$3 && shift 3 && exec "$@"'
 
 KEPT_NAMESPACES: Final = ("mount", "pid", "ipc", "uts", "user")
 """What mounts need to be made."""
@@ -64,17 +64,17 @@ class Restoration(Creation):
 
     def run(self) -> tuple[Record, Process]:
         with self.listener, contextlib.ExitStack() as stack:
-            where, log = places(self.images, self.options.get("work_path"), LOG, stack)
-            wanted = [*where, *self._fields()]
+            wanted = [*self._fields()]
             inherited, files = self._inherited(stack)
             self._record()
             self.directory.forget_start()  # nobody will wait for a start
             os.mkdir(ROOT, 0o755, dir_fd=self.directory.fd)
             conversation = self._begin(files, stack)
-            conversation.log = log
+            root = f"/proc/{conversation.process.pid}/root"
+            where, conversation.log = places(self.images, self.options.get("work_path"), LOG, stack, root)
             self.undo.callback(self._take_back, conversation)
             launched = self._place(conversation, stack)
-            wanted += inherited
+            wanted += [*where, *inherited]
             wanted += [(Option.CG_ROOT, entry) for entry in _cgroups(conversation.process.pid)]
             conversation.ask(Request.RESTORE, [(2, wanted)], lambda event: self._hear(event, launched))
             self.streams.release()
@@ -115,10 +115,20 @@ class Restoration(Creation):
         return fields, files
 
     def _begin(self, files: Sequence[int], stack: contextlib.ExitStack) -> Conversation:
-        root = f"{self.directory.path}/{ROOT}"
-        shell = ("sh", "-c", IN_OWN_MOUNTS, "sh", self.prepared.rootfs, root, self.criu.path)
-        command = ("unshare", "--mount", "--propagation", "slave", *shell)
-        return stack.enter_context(Conversation.begin(command, self.streams.child, files))
+        """CRIU, once it is in its mount namespace."""
+        root = os.path.realpath(f"{self.directory.path}/{ROOT}")
+        ready, write = os.pipe2(os.O_CLOEXEC)
+        stack.callback(os.close, ready)
+        try:
+            shell = ("sh", "-c", IN_OWN_MOUNTS, "sh", self.prepared.rootfs, root, str(write), self.criu.path)
+            command = ("unshare", "--mount", "--propagation", "slave", *shell)
+            conversation = stack.enter_context(Conversation.begin(command, self.streams.child, (*files, write)))
+        finally:
+            os.close(write)
+        if not os.read(ready, 1):
+            words = "the rootfs cannot be mounted for CRIU: unshare(1) or mount(8) failed, see standard error"
+            raise SetupError("root.path", "Restore", "mount", 0, self.prepared.rootfs, words)
+        return conversation
 
     def _place(self, conversation: Conversation, stack: contextlib.ExitStack) -> Launch:
         """CRIU in the container's cgroup, with its limits: what it makes is born there."""
