@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("process", "state", "hooks", "idmap", "notify", "answers", "bundle", "limits", "host_files", "netdevices", "rdt"),
     ("netlink",),
     ("launch",),
-    ("cgroups", "host"),
+    ("cgroups", "host", "reaping"),
     ("wire",),
     ("plan",),
     ("seccomp",),

@@ -13,7 +13,7 @@ import os
 import resource
 import select
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from attrs import define, field
@@ -37,7 +37,18 @@ from ocirt.plan.ops import CLONE_NEW, Purpose
 from ocirt.preparation import Prepared, Request, prepare
 from ocirt.process import Process, Terminal, reap_abandoned
 from ocirt.spec import Linux, Spec
-from ocirt.state import SCRATCH, Record, StateDirectory, StateStore, Status, boot_id, check_id, now, start_time
+from ocirt.state import (
+    SCRATCH,
+    Record,
+    StateDirectory,
+    StateStore,
+    Status,
+    boot_id,
+    check_id,
+    describe,
+    now,
+    start_time,
+)
 from ocirt.streams import Streams
 from ocirt.wire import COMMITTED, ListenerOpened, NetlinkOpened, SyncRequested, TerminalOpened
 
@@ -402,15 +413,6 @@ def _open_namespace(wanted: NamespaceFile, stack: contextlib.ExitStack) -> int:
     if wanted.unless_own is not None and os.path.samestat(os.fstat(fd), os.stat(own)):
         raise UnsupportedError(*wanted.unless_own)
     return fd
-
-
-def describe(record: Record, status: Status) -> Mapping[str, object]:
-    """The state as runtime.md defines it: what hooks get and ``state`` shows."""
-    state: dict[str, object] = {"ociVersion": record.oci_version, "id": record.id, "status": str(status)}
-    state["pid"] = 0 if status is Status.STOPPED else record.pid
-    state["bundle"] = record.bundle
-    state["annotations"] = dict(record.annotations)
-    return state
 
 
 def set_rlimit(pid: int, number: int, soft: int, hard: int, origin: str) -> None:

@@ -23,6 +23,7 @@ from ocirt.errors import HookError, InitDied, OCIError, SetupError, UnsupportedE
 from ocirt.plan import Plan
 from ocirt.plan.ops import CLONE_NEW, UNASKED, Clone, Op, Purpose, RunHook, Sync
 from ocirt.plan.tree_ops import Attributes, BindMount, MountFilesystem, SetMountAttributes
+from ocirt.reaping import reap
 from ocirt.spec.options import ATIME
 from ocirt.wire import (
     EVENT,
@@ -324,17 +325,6 @@ def take_descriptor(pidfd: int, number: int) -> int:
     if taken < 0:
         raise OSError(-taken, os.strerror(-taken))
     return taken
-
-
-def reap(pidfd: int, flags: int = 0) -> int | None:
-    """Wait for a child and give its return code, negative for a signal; ``None`` if somebody else got it first."""
-    try:
-        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | flags)
-    except ChildProcessError:
-        return None
-    if result is None:
-        return None
-    return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
 
 
 _lock = threading.Lock()

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import IO, Final, Self
 
 from ocirt.errors import ExitStatusUnknown
-from ocirt.launch import reap
+from ocirt.reaping import reap
 
 PIDFD_GET_INFO: Final = 0xC040FF0B
 PIDFD_INFO_EXIT: Final = 1 << 3

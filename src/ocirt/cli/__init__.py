@@ -14,8 +14,6 @@ import contextlib
 import os
 import signal
 import sys
-import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from types import FrameType
@@ -132,7 +130,10 @@ def _run(command: Command, settings: Parsed, arguments: Sequence[str], log: Log)
         raise
     except (OCIError, OSError) as error:
         log.error(command.failure + words.of(error))
-        log.debug(traceback.format_exc())
+        if log.debugging:
+            import traceback
+
+            log.debug(traceback.format_exc())
         return command.status
 
 
@@ -165,12 +166,12 @@ def _check(settings: Parsed) -> None:
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
     """SIGTERM and SIGHUP end us by an exception, as SIGINT does: a half-made container is undone on the way."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signal(2) is the main thread's business
-        return
     ending = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
-    for number in ending:
-        signal.signal(number, _exit)
+    try:
+        for number in ending:
+            signal.signal(number, _exit)
+    except ValueError:  # signal(2) is the main thread's business
+        ending = []
     try:
         yield
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
@@ -27,7 +26,7 @@ FORMATS: Final = ("table", "json")
 def state(call: Call) -> int:
     from ocirt.container import Container
 
-    container = Container.load(call.container_id, root=call.root)
+    container = Container._find(call.container_id, call.root)
     print(json.dumps(_described(container, owner=""), indent=2), end="")
     return 0
 
@@ -53,6 +52,8 @@ def list_containers(call: Call) -> int:
 
 def ps(call: Call) -> int:
     """Which processes they are says the container's cgroup; what they are, ps(1)."""
+    import subprocess
+
     from ocirt.container import Container
 
     chosen = _format(call)
@@ -113,11 +114,13 @@ def _format(call: Call) -> str:
 
 
 def _all(call: Call, root: str) -> list[Mapping[str, object]]:
-    from ocirt.container import containers
+    from ocirt.container import Container
+    from ocirt.state import StateStore
 
     found = []
-    for container in containers(root=call.root):
+    for container_id in StateStore(root).ids():
         with contextlib.suppress(NotFoundError, FileNotFoundError):  # deleted meanwhile
+            container = Container._find(container_id, root)
             found.append(_described(container, owner=_owner(os.stat(f"{root}/{container.id}").st_uid)))
     return found
 
