@@ -560,14 +560,14 @@ def _kill_init(record: Record, seconds: float) -> bool:
 def _has_ended(pidfd: int, seconds: float) -> bool:
     import select
 
-    from ocirt.process import reap_ended
-
     waiter = select.poll()
     waiter.register(pidfd, select.POLLIN)
     deadline = time.monotonic() + seconds
     while not waiter.poll(REAP_MILLISECONDS if seconds else 0):
         if time.monotonic() >= deadline:
             return False
+        from ocirt.process import reap_ended  # it takes longer than most ends
+
         reap_ended()
     return True
 
