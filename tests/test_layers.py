@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("seccomp",),
     ("spec",),
     ("_native",),
-    ("errors",),
+    ("errors", "values"),
 )
 
 # Leaves: whoever uses ocirt without them does not pay for them.
