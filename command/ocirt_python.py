@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+NEEDED = {"_cffi_backend", "attr", "attrs", "cattrs", "cffi", "jeepney", "ocirt", "typing_extensions"}
+"""Ours and its dependencies. Others try to import much that may be absent, ``org.python.core`` in ``copy`` even."""
+
+
 class Site:
     """The last to be asked where a module is: site knows of virtual environments, editable ones and the system's."""
 
@@ -22,7 +26,7 @@ class Site:
     def find_spec(
         cls, name: str, path: "Sequence[str] | None", target: "ModuleType | None" = None
     ) -> "ModuleSpec | None":
-        if path is not None or name in sys.stdlib_module_names:  # of another system, which site knows no more of
+        if name not in NEEDED:
             return None
         sys.meta_path.remove(cls)
         import site

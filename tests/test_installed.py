@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from secrets import token_hex
+from typing import TypeGuard
 
 import pytest
 from attrs import frozen
 
 from ocirt import Bundle, containers
+from tests.distributions import ROOT
 from tests.support import SECONDS, document
 
 HEAVY = frozenset(
@@ -146,6 +151,20 @@ def test_only_its_installer_has_a_say_in_what_runs(installed: Installed, hostile
     python = str(installed.directory / "bin" / "python")
     run([python, str(installed.script), "--version"], env, mark.parent)
     assert "ocirt" in mark.read_text()
+
+
+def test_the_script_knows_ocirts_dependencies() -> None:
+    """It asks site for no others, so a new one must be told to it."""
+    tree = ast.parse((ROOT / "command" / "ocirt_python.py").read_text())
+    (needed,) = (ast.literal_eval(node.value) for node in tree.body if is_named(node, "NEEDED"))
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split("[<>=]", requirement)[0].replace("-", "_") for requirement in declared}
+    assert needed >= names
+    assert {"ocirt", "attr", "_cffi_backend"} == needed - names  # what those names do not say
+
+
+def is_named(node: ast.stmt, name: str) -> TypeGuard[ast.Assign]:
+    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name
 
 
 def test_without_its_script_it_says_so(installed: Installed, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from ocirt import hooks, idmap, notify
+from ocirt import notify
 from ocirt.cgroups import limits, verdict
 from ocirt.errors import HookError, InitDied, SetupError, SpecError, UnsupportedError
 from ocirt.host import NAMESPACE_FILES
@@ -117,7 +117,7 @@ class Creation:
         self.undo.callback(self._clean_up)
         self.record = Record(
             request.container_id,
-            str(request.bundle.path),
+            request.bundle._directory,
             self.prepared.rootfs,
             self.document.oci_version,
             self.document.annotations,
@@ -138,6 +138,8 @@ class Creation:
         wanted = self.document.hooks
         if wanted is None or not self.hooks_began:
             return
+        from ocirt import hooks
+
         for index, hook in enumerate(wanted.poststop):
             with contextlib.suppress(HookError):  # a warning at most, and there is a better error to tell
                 hooks.run(hook, f"hooks.poststop[{index}]", describe(self.record, Status.STOPPED))
@@ -251,6 +253,8 @@ class Creation:
         for event in launched.heard():
             match event:
                 case SyncRequested(Purpose.ID_MAPS):
+                    from ocirt import idmap
+
                     idmap.install(launched.pid, self.document.linux or Linux(), self.prepared.host)
                 case SyncRequested(Purpose.HOOKS):
                     self._limit_tasks(launched)
@@ -293,6 +297,8 @@ class Creation:
         wanted = self.document.hooks
         if wanted is None:
             return
+        from ocirt import hooks
+
         self.hooks_began = True
         described = describe(self.record._replace(pid=pid), Status.CREATING)
         hooks.run_all(wanted.prestart, "prestart", described)
@@ -331,7 +337,7 @@ def create(store: StateStore, request: Request, streams: Streams) -> tuple[Recor
     reap_abandoned()
     check_id(request.container_id)
     if problems := request.bundle.spec.check():
-        raise SpecError(problems, str(request.bundle.path / "config.json"))
+        raise SpecError(problems, f"{request.bundle._directory}/config.json")
     notify.check(request.bundle.spec, request.answers)
     prepared = prepare(store, request, streams.ours)
     group = _rdt_group(request)
@@ -380,6 +386,8 @@ def _open(descriptor: Descriptor, stack: contextlib.ExitStack, listener: int, in
         case NamespaceFile():
             return _open_namespace(descriptor, stack)
         case MappedUserNamespace():
+            from ocirt import idmap
+
             fd = idmap.namespace(descriptor)
             stack.callback(os.close, fd)
             return fd

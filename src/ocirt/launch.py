@@ -18,7 +18,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from ocirt._native import INIT, ffi, lib
+from ocirt._native import HERE, INIT, ffi, lib
 from ocirt.errors import HookError, InitDied, OCIError, SetupError, UnsupportedError, ended
 from ocirt.plan import Plan
 from ocirt.plan.ops import CLONE_NEW, UNASKED, Clone, Op, Purpose, RunHook, Sync
@@ -383,7 +383,7 @@ def _private_copy() -> int:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o500)
     except OSError as error:
         raise UnsupportedError(
-            "host", f"vm.memfd_noexec forbids executable memory files, and {INIT.parent} is not writable: {error}"
+            "host", f"vm.memfd_noexec forbids executable memory files, and {HERE} is not writable: {error}"
         ) from error
     try:
         _copy(fd)
@@ -394,7 +394,8 @@ def _private_copy() -> int:
 
 
 def _copy(fd: int) -> None:
-    _write_all(fd, INIT.read_bytes())
+    with open(INIT, "rb") as file:
+        _write_all(fd, file.read())
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ocirt._native import HERE as NATIVE
+from ocirt._native import HERE
+
+NATIVE = Path(HERE)
 
 ROOT = NATIVE.parents[2]
 
