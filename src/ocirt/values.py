@@ -35,11 +35,13 @@ class Value:
 
     def __init__(self, *args: object, **fields: object) -> None:
         names = self.__match_args__
-        given: dict[str, object] = dict(zip(names, args, strict=False))
-        if len(args) > len(names) or not given.keys().isdisjoint(fields):
+        given = len(args) + len(fields)
+        fields.update(zip(names, args, strict=False))
+        if len(fields) != given:
             raise TypeError(f"{type(self).__name__} takes {len(names)} arguments, each once: {', '.join(names)}")
         values = self.__dict__
-        values.update(self._defaults, **given, **fields)
+        values.update(self._defaults)
+        values.update(fields)
         if values.keys() != self._names:
             wrong = sorted(values.keys() ^ self._names)
             raise TypeError(f"{type(self).__name__}: missing or unknown: {', '.join(wrong)}")
