@@ -12,7 +12,7 @@ ENGINE_PACKAGES = buildah catatonit conmon containerd containernetworking-plugin
                   fuse-overlayfs iptables netavark podman slirp4netns
 BENCH_PACKAGES = bubblewrap crun runc
 VM_PACKAGES    = apparmor busybox-static criu debootstrap kmod qemu-system-x86
-SOURCES = build_ffi.py $(wildcard src/ocirt/_native/*.[ch])
+SOURCES = build_ffi.py $(wildcard src/ocirt/_native/*.[ch] command/*.*)
 
 .PHONY: help demo test fuzz test-others vm-test check format bench venv clean
 .DELETE_ON_ERROR:
@@ -64,7 +64,7 @@ venv: $(VENV)/built  ## only make the virtual environment, with ocirt in it, edi
 
 clean:  ## remove all that these targets made
 	rm -rf .venv .venv-* build dist src/*.egg-info src/ocirt/_native/.build-*
-	rm -f src/ocirt/_native/libocirt.so src/ocirt/_native/ocirt-init src/ocirt/_native/_ffi.py
+	rm -f command/ocirt src/ocirt/_native/libocirt.so src/ocirt/_native/ocirt-init src/ocirt/_native/_ffi.py
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -r {} +
 

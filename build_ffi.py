@@ -2,7 +2,8 @@
 
 The C sources in ``src/ocirt/_native`` are compiled twice. ``libocirt.so`` holds the functions that ``ocirt`` calls in
 its own process, by cffi; ``ocirt-init`` is the statically linked program that becomes the container's init, with
-``bare.c`` in libc's place. cffi's ABI mode needs neither Python's headers nor a wheel for each Python: gcc and
+``bare.c`` in libc's place. The command ``ocirt`` is a small program of the same kind, which starts Python
+(``command/ocirt.c``). cffi's ABI mode needs neither Python's headers nor a wheel for each Python: gcc and
 libc6-dev are enough to install ocirt.
 
 ``python build_ffi.py`` builds in place, into the source tree, when a source is newer than what was made of it;
@@ -23,10 +24,10 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from cffi import FFI
-from setuptools import build_meta
+from setuptools import Command, build_meta
 from setuptools.build_meta import (
     build_sdist,
     get_requires_for_build_editable,
@@ -39,6 +40,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 
 __all__ = [
     "PlatformWheel",
+    "Programs",
     "build_editable",
     "build_sdist",
     "build_wheel",
@@ -49,7 +51,9 @@ __all__ = [
     "prepare_metadata_for_build_wheel",
 ]
 
-NATIVE = Path(__file__).resolve().parent / "src" / "ocirt" / "_native"
+ROOT = Path(__file__).resolve().parent
+NATIVE = ROOT / "src" / "ocirt" / "_native"
+COMMAND = ROOT / "command"
 LIBRARY, INIT, BINDING = "libocirt.so", "ocirt-init", "_ffi.py"
 DECLARED_IN = ("wire.h", "host.h", "seccomp.h")
 
@@ -92,6 +96,36 @@ class PlatformWheel(bdist_wheel):
         return "py3", "none", platform
 
 
+class Programs(Command):
+    """Setuptools' ``build_scripts`` for the command and the script that it runs.
+
+    Both go into the wheel as they are: the one is a binary, and the ``#!python`` of the other is for the installer to
+    complete. (pip would leave out whatever flags stand behind it.)
+    """
+
+    user_options: ClassVar[list[tuple[str, str, str]]] = []
+
+    def initialize_options(self) -> None:
+        self.build_dir: str | None = None
+        self.executable: str | None = None  # set by others
+        self.force: bool | None = None
+
+    def finalize_options(self) -> None:
+        self.set_undefined_options("build", ("build_scripts", "build_dir"))
+
+    def run(self) -> None:
+        for path, source in zip(self.get_outputs(), (COMMAND / "ocirt", COMMAND / "ocirt_python.py"), strict=True):
+            self.mkpath(os.path.dirname(path))
+            shutil.copyfile(source, path)
+            os.chmod(path, 0o755)
+
+    def get_outputs(self) -> list[str]:
+        return [os.path.join(str(self.build_dir), name) for name in ("ocirt", "ocirt-python")]
+
+    def get_source_files(self) -> list[str]:
+        return []  # MANIFEST.in names them
+
+
 def build_wheel(
     wheel_directory: str, config_settings: ConfigSettings = None, metadata_directory: str | None = None
 ) -> str:
@@ -110,26 +144,27 @@ def build_editable(
 
 def build_in_place() -> None:
     """Make the library, the init and the cffi module beside their sources."""
-    compile_to(NATIVE / LIBRARY, SHARED, without="bare.c")
-    compile_to(NATIVE / INIT, STATIC, without="host.c")
+    compile_to(NATIVE / LIBRARY, SHARED, sources(without="bare.c"))
+    compile_to(NATIVE / INIT, STATIC, sources(without="host.c"))
+    compile_to(COMMAND / "ocirt", STATIC, command_sources())
     write_binding(NATIVE / BINDING)
 
 
 def is_stale() -> bool:
     """Whether a product is missing or older than a source, this file included."""
-    products = [NATIVE / name for name in (LIBRARY, INIT, BINDING)]
+    products = [*(NATIVE / name for name in (LIBRARY, INIT, BINDING)), COMMAND / "ocirt"]
     if not all(product.exists() for product in products):
         return True
-    newest = max(path.stat().st_mtime for path in (Path(__file__), *NATIVE.glob("*.[ch]")))
+    newest = max(path.stat().st_mtime for path in (Path(__file__), *NATIVE.glob("*.[ch]"), *COMMAND.glob("*.c")))
     return newest > min(product.stat().st_mtime for product in products)
 
 
-def compile_to(target: Path, flags: Sequence[str], *, without: str) -> None:
-    """Compile the sources into ``target``; what stood there is replaced at once, since it may be running."""
+def compile_to(target: Path, flags: Sequence[str], files: Sequence[str]) -> None:
+    """Compile ``files`` into ``target``; what stood there is replaced at once, since it may be running."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as directory:
         made = Path(directory, target.name)
-        run_compiler([*flags, *sources(without), "-o", str(made)])
+        run_compiler([*flags, *files, "-o", str(made)])
         made.replace(target)
 
 
@@ -137,7 +172,7 @@ def check() -> None:
     """Compile to objects that nobody keeps, with warnings as errors: many warnings need the optimiser to run."""
     with tempfile.TemporaryDirectory(prefix="ocirt-check-") as directory:
         run_compiler([*SHARED, "-Werror", "-c", *sources(without="bare.c")], directory)
-        run_compiler([*BARE, "-Werror", "-c", *sources(without="host.c")], directory)
+        run_compiler([*BARE, "-Werror", "-c", *sources(without="host.c"), *command_sources()[:1]], directory)
 
 
 def write_binding(target: Path) -> None:
@@ -166,6 +201,10 @@ def sources(without: str) -> list[str]:
     if not found:
         sys.exit(f"there are no C sources in {NATIVE}: is this copy of ocirt complete?")
     return found
+
+
+def command_sources() -> list[str]:
+    return [str(COMMAND / "ocirt.c"), str(NATIVE / "bare.c")]
 
 
 def run_compiler(arguments: Sequence[str], directory: str | None = None) -> None:
@@ -203,8 +242,8 @@ def main() -> None:
     if options.check:
         check()
     elif options.sanitize:
-        compile_to(options.sanitize / INIT, SANITIZED, without="bare.c")
-        compile_to(options.sanitize / LIBRARY, (*SANITIZED, "-shared", "-fPIC"), without="bare.c")
+        compile_to(options.sanitize / INIT, SANITIZED, sources(without="bare.c"))
+        compile_to(options.sanitize / LIBRARY, (*SANITIZED, "-shared", "-fPIC"), sources(without="bare.c"))
     elif options.force or is_stale():
         build_in_place()
 

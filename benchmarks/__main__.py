@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks import lives, others
+from benchmarks import commands, lives, others
 from benchmarks.contender import Comparison
 from benchmarks.measure import compare
 from benchmarks.place import Place, enter_own_mount_namespace, place
@@ -24,10 +24,11 @@ COMPARISONS: Final[Mapping[str, Callable[[Place], Comparison]]] = {
     "run": others.one_call,
     "import": others.bare_import,
     "import-all": others.whole_import,
+    **{f"command-{name}": commands.compared(name) for name in commands.NAMES},
 }
 
 ROUNDS: Final = 200
-"""About two minutes on two quiet cores."""
+"""About four minutes on two quiet cores."""
 
 LATEST: Final = Path(__file__).resolve().parent / "results" / "latest.json"
 
@@ -60,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _names(text: str) -> Sequence[str]:
-    names = tuple(text.split(","))
+    words = text.split(",")
+    commands_too = [name for name in COMPARISONS if name.startswith("command-")]
+    names = tuple(name for word in words for name in (commands_too if word == "commands" else [word]))
     for name in names:
         if name not in COMPARISONS:
             raise argparse.ArgumentTypeError(f"no comparison is named {name!r}; there are {', '.join(COMPARISONS)}")

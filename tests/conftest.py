@@ -14,6 +14,7 @@ from ocirt.preparation import CgroupManager
 pytest.register_assert_rewrite("tests.support")
 
 from tests import support  # noqa: E402  # what is imported before that line is not rewritten
+from tests.distributions import sdist, tree, wheel  # noqa: E402, F401  # fixtures for whoever asks for them
 
 # No deadline: how long an example takes on a shared machine says nothing about our code.
 settings.register_profile("ocirt", deadline=None)

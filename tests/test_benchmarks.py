@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
+from benchmarks import commands
+from benchmarks.__main__ import COMPARISONS
 from benchmarks.contender import Comparison, Contender, Once, Outcome, Relation, Result, Summary, Unable
 from benchmarks.measure import WARM_UPS, Coprocess, command, compare
 from benchmarks.place import compile_floor
 from benchmarks.report import Circumstances, document, table
+from ocirt import Bundle, containers
 from ocirt.cgroups import layout
+from tests import support
 
 CIRCUMSTANCES = Circumstances(3, 1, (0.5, 0.25, 0.125), "6.18.0", 2, "3.11.2", (("crun", "crun version 1.8.1"),))
 
@@ -132,6 +138,36 @@ def test_a_program_that_fails_without_a_word_is_not_given_those_of_another(tmp_p
 def test_a_program_whose_output_is_read_says_why_it_failed_as_well(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w+b") as log, pytest.raises(Unable, match=r"^no controllers$"):
         command(("sh", "-c", "echo output; echo no controllers >&2; exit 1"), log, captured=True)()
+
+
+def test_every_command_that_is_compared_has_its_turn() -> None:
+    assert commands.RUNNING.keys() | commands.ALONE.keys() == set(commands.NAMES)
+    assert {f"command-{name}" for name in commands.NAMES} <= COMPARISONS.keys()
+    assert commands.TARGETS.keys() <= set(commands.NAMES)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", commands.NAMES)
+def test_a_command_has_its_turn_as_often_as_it_is_asked(name: str, busybox_rootfs: Path, tmp_path: Path) -> None:
+    """By ocirt as it is installed here."""
+    bundles = {}
+    for what, args in (("sleep", ("sleep", "100000")), ("true", ("true",))):
+        bundles[what] = tmp_path / what
+        Bundle.create(bundles[what], rootfs=busybox_rootfs, spec=support.document(*args))
+    root = tmp_path / "state"
+    with (tmp_path / "log").open("w+b") as log:
+        ocirt = (sys.executable, "-m", "ocirt", "--root", str(root))
+        runtime = commands.Runtime(ocirt, log, f"turn-{token_hex(4)}", str(bundles["sleep"]), str(bundles["true"]))
+        try:
+            if name in commands.RUNNING:
+                runtime.time("run", "--detach", "--bundle", runtime.sleep, runtime.id)
+            turn = commands.RUNNING.get(name) or commands.ALONE[name]
+            assert turn(runtime) > 0
+            assert turn(runtime) > 0
+            assert [container.id for container in containers(root=root)] == [runtime.id] * (name in commands.RUNNING)
+        finally:
+            for container in containers(root=root):
+                container.delete(force=True)
 
 
 @pytest.mark.root

@@ -17,11 +17,12 @@ import pytest
 
 from ocirt import launch as module
 from ocirt.errors import HookError, InitDied, SetupError
-from ocirt.launch import Launch, Prepared, failure, launch, reap
+from ocirt.launch import Launch, Prepared, failure, launch
 from ocirt.plan import Plan
 from ocirt.plan import ops as o
 from ocirt.plan import tree_ops as t
 from ocirt.plan.ops import Op, Purpose
+from ocirt.reaping import reap
 from ocirt.wire import Failed, SyncRequested
 
 WAIT = o.Sync(Purpose.RLIMITS)

@@ -24,13 +24,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("process", "state", "hooks", "idmap", "notify", "answers", "bundle", "limits", "host_files", "netdevices", "rdt"),
     ("netlink",),
     ("launch",),
-    ("cgroups", "host"),
+    ("cgroups", "host", "reaping"),
     ("wire",),
     ("plan",),
     ("seccomp",),
     ("spec",),
     ("_native",),
-    ("errors",),
+    ("errors", "values"),
 )
 
 # Leaves: whoever uses ocirt without them does not pay for them.

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import stat
 import struct
-import subprocess
-import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -15,52 +11,16 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.distributions import ROOT, call_backend
+
 NATIVE = "ocirt/_native"
 PROGRAM_HEADER_INTERPRETER, PROGRAM_HEADER_STACK, FLAG_EXECUTABLE = 3, 0x6474E551, 1  # elf(5)
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project as a clone would be: without anything that was made from it."""
-    copy = tmp_path_factory.mktemp("clone") / "ocirt"
-    made = shutil.ignore_patterns(
-        ".*", "build", "dist", "*.egg-info", "__pycache__", "results", "libocirt.so", "ocirt-init", "_ffi.py"
-    )
-    shutil.copytree(ROOT, copy, ignore=made)
-    return copy
-
-
-@pytest.fixture(scope="module")
-def sdist(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("sdist")
-    call_backend(tree, f"build_sdist({str(directory)!r})").check_returncode()
-    (made,) = directory.iterdir()
-    return made
-
-
-@pytest.fixture(scope="module")
-def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel that pip makes of the source distribution; the environment's own setuptools and cffi build it."""
-    directory = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--wheel-dir", str(directory), str(sdist)], check=True)
-    (made,) = directory.iterdir()
-    return made
 
 
 @pytest.fixture(scope="module")
 def shipped(wheel: Path) -> Iterator[zipfile.ZipFile]:
     with zipfile.ZipFile(wheel) as archive:
         yield archive
-
-
-def call_backend(tree: Path, call: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Call a hook as a frontend does: in a process of its own, in the source tree (PEP 517)."""
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, '.'); import build_ffi; build_ffi.{call}"]
-    return subprocess.run(
-        command, cwd=tree, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
 
 
 def write_compiler(path: Path, script: str) -> str:
@@ -89,12 +49,20 @@ def test_a_wheel_says_that_ocirt_is_typed(shipped: zipfile.ZipFile) -> None:
     assert "ocirt/py.typed" in shipped.namelist()
 
 
-def test_a_wheel_names_its_licence_and_its_command(shipped: zipfile.ZipFile) -> None:
+def test_a_wheel_names_its_licence(shipped: zipfile.ZipFile) -> None:
     metadata = shipped.read("ocirt-0.1.0.dist-info/METADATA").decode()
     assert "License-Expression: Apache-2.0\n" in metadata
     assert "Requires-Python: >=3.11\n" in metadata
-    assert b"ocirt = ocirt.cli:main" in shipped.read("ocirt-0.1.0.dist-info/entry_points.txt")
     assert "ocirt-0.1.0.dist-info/licenses/LICENSE" in shipped.namelist()
+
+
+def test_a_wheel_holds_the_command_and_the_script_whose_interpreter_an_installer_writes(
+    shipped: zipfile.ZipFile,
+) -> None:
+    scripts = "ocirt-0.1.0.data/scripts"
+    assert {name for name in shipped.namelist() if ".data/" in name} == {f"{scripts}/ocirt", f"{scripts}/ocirt-python"}
+    assert PROGRAM_HEADER_INTERPRETER not in program_headers(shipped.read(f"{scripts}/ocirt"))
+    assert shipped.read(f"{scripts}/ocirt-python").startswith(b"#!python\n")
 
 
 def test_ocirt_init_is_an_executable_that_needs_no_library_of_the_container(shipped: zipfile.ZipFile) -> None:
@@ -115,7 +83,9 @@ def test_an_sdist_holds_what_a_build_needs_and_nothing_that_was_built(sdist: Pat
         names = {name.partition("/")[2] for name in archive.getnames()}
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "src" / NATIVE).glob("*.[ch]")}
     assert sources
-    assert names >= sources | {"build_ffi.py", "pyproject.toml", "LICENSE", "Makefile", "src/ocirt/py.typed"}
+    needed = {"build_ffi.py", "command/ocirt.c", "command/ocirt_python.py", "pyproject.toml", "LICENSE", "Makefile"}
+    assert names >= sources | needed | {"src/ocirt/py.typed"}
+    assert "command/ocirt" not in names
     assert not names & {f"src/{NATIVE}/{made}" for made in ("_ffi.py", "libocirt.so", "ocirt-init")}
 
 

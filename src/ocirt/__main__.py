@@ -1,8 +1,6 @@
 """``python -m ocirt``: the command line."""
 
-import sys
-
-from ocirt.cli import main
+from ocirt.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

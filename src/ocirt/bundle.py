@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocirt.errors import BundleError
 from ocirt.spec import Spec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ocirt.preparation import Prepared
 
 
@@ -19,7 +20,7 @@ class Bundle:
     """A configuration and where it lies. The configuration is read once: later changes have no effect (runtime.md)."""
 
     def __init__(self, path: str | os.PathLike[str], spec: Spec) -> None:
-        self.path = Path(os.path.abspath(path))
+        self._directory = os.path.abspath(path)
         self.spec = spec
         self._prepared: dict[object, Prepared] = {}
 
@@ -30,7 +31,14 @@ class Bundle:
         :raises BundleError: there is none.
         :raises SpecError: it is wrong, with every problem.
         """
-        return cls(path, Spec.load(Path(path) / "config.json"))
+        return cls(path, Spec.load(os.path.join(path, "config.json")))
+
+    @cached_property
+    def path(self) -> Path:
+        """The directory, absolute."""
+        from pathlib import Path  # with what it imports, two milliseconds of a command that needs none of it
+
+        return Path(self._directory)
 
     @classmethod
     def create(
@@ -42,8 +50,8 @@ class Bundle:
 
         :raises BundleError: ``rootfs`` is not a directory, or there is a config.json already.
         """
-        directory = Path(os.path.abspath(path))
-        config = directory / "config.json"
+        directory = os.path.abspath(path)
+        config = os.path.join(directory, "config.json")
         if not os.path.isdir(rootfs):
             raise BundleError("root.path", os.fspath(rootfs), "is not a directory")
         document = spec if spec is not None else Spec.default(rootless=os.geteuid() != 0)
@@ -51,12 +59,12 @@ class Bundle:
         inside = os.path.relpath(absolute, directory)
         where = absolute if inside.startswith("..") else inside
         document = document.evolve(root=document.root.evolve(path=where))
-        directory.mkdir(parents=True, exist_ok=True)
+        os.makedirs(directory, exist_ok=True)
         try:
             with open(config, "x", encoding="utf-8") as file:
                 file.write(document.dumps())
         except FileExistsError:
-            raise BundleError("config.json", str(config), "exists already") from None
+            raise BundleError("config.json", config, "exists already") from None
         return cls(directory, document)
 
     @property
@@ -65,10 +73,12 @@ class Bundle:
 
         :raises BundleError: nowhere, or not to a directory.
         """
+        from pathlib import Path
+
         return Path(self._rootfs())
 
     def _rootfs(self) -> str:
-        wanted = os.path.join(self.path, self.spec.root.path)
+        wanted = os.path.join(self._directory, self.spec.root.path)
         try:
             mode = os.stat(wanted).st_mode
         except OSError as error:
@@ -83,4 +93,4 @@ class Bundle:
         return self.spec.dumps(indent=None).encode()
 
     def __repr__(self) -> str:
-        return f"Bundle({str(self.path)!r})"
+        return f"Bundle({self._directory!r})"

@@ -1,42 +1,39 @@
 """A container and its operations (runtime.md, Operations).
 
 Long, because all that can be asked of a container is one class; what takes more than a few lines is done in the
-modules that it imports when they are needed.
+modules that it imports when they are needed. Loading, starting, signalling and deleting one reads no configuration
+as classes and so imports neither attrs nor cattrs: a command that does one of these lives as long as its imports take.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, Unpack, cast, overload
 
-from ocirt import hooks
 from ocirt.allowed import TABLE
-from ocirt.bundle import Bundle
-from ocirt.creation import create, describe
 from ocirt.ending import Endings, ExitStatus
 from ocirt.errors import ExitStatusUnknown, HookError, OCIError, StateError
-from ocirt.preparation import CgroupManager, Request
-from ocirt.process import Process, reap_ended
-from ocirt.spec import Spec
-from ocirt.state import INTENT, Record, StateDirectory, StateStore, Status, open_init
-from ocirt.streams import Stream, opened, passed
+from ocirt.state import INTENT, Record, StateDirectory, StateStore, Status, describe, has_pid_namespace, open_init
 
 if TYPE_CHECKING:
     import socket
 
     from ocirt.answers import Answers, Handler
+    from ocirt.bundle import Bundle
     from ocirt.cgroups.stats import Stats
     from ocirt.criu.dump import DumpOptions
     from ocirt.execution import Plans
     from ocirt.observation import Event
-    from ocirt.spec import JSON, Resources, User
+    from ocirt.preparation import CgroupManager, Request
+    from ocirt.process import Process
+    from ocirt.spec import JSON, Resources, Spec, User
     from ocirt.spec import Process as ProcessSpec
+    from ocirt.streams import Stream
 
 REAP_MILLISECONDS: Final = 5
 """How soon delete looks whether it has to reap something first."""
@@ -98,6 +95,10 @@ class Container:
         :param pass_fds: what the program, but no hook, finds open at the same numbers; a directory is a way out.
         :raises SpecError, UnsupportedError, BundleError, SetupError, HookError, ExistsError: nothing is left then.
         """
+        from ocirt.bundle import Bundle
+        from ocirt.preparation import Request
+        from ocirt.streams import passed
+
         kept = passed(pass_fds)
         loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         request = Request(
@@ -122,6 +123,9 @@ class Container:
         stderr: Stream = None,
         die_with_parent: bool = False,
     ) -> Container:
+        from ocirt.creation import create
+        from ocirt.streams import opened
+
         with opened(stdin, stdout, stderr) as streams:
             record, process = create(store, request, streams)
         container = cls(store, request.container_id, record, process)
@@ -140,13 +144,20 @@ class Container:
 
         :raises NotFoundError: there is none.
         """
-        store = StateStore(root)
-        with store.open(id) as directory:
-            record = directory.read_record()
-        container = cls(store, id, record, None)
+        container = cls._find(id, root)
+        record = container._record
         if record is not None and (pidfd := open_init(record)) is not None:
+            from ocirt.process import Process
+
             container.process = Process((), record.pid, pidfd)
         return container
+
+    @classmethod
+    def _find(cls, id: str, root: str | os.PathLike[str] | None) -> Container:
+        """The same, for whoever will not wait for it."""
+        store = StateStore(root)
+        with store.open(id) as directory:
+            return cls(store, id, directory.read_record(), None)
 
     @property
     def bundle(self) -> str:
@@ -166,6 +177,8 @@ class Container:
     def spec(self) -> Spec:
         """The configuration as it was at create."""
         if self._spec is None:
+            from ocirt.spec import Spec
+
             with self._store.open(self.id) as directory:
                 self._spec = Spec.from_json(cast("JSON", directory.read_config()))
         return self._spec
@@ -199,7 +212,7 @@ class Container:
         :raises StateError: it is not waiting for that, or has no process.
         :raises SetupError, HookError: the program could not be executed, or a hook failed; the container is gone then.
         """
-        from ocirt.starting import start
+        from ocirt.starting import Wishes, start
 
         with self._store.open(self.id, "start") as directory:
             directory.lock(operation="start")
@@ -209,7 +222,8 @@ class Container:
                 self._check("start", directory, record)
                 raise StateError(self.id, Status.RUNNING, "start", TABLE["start"][Status.RUNNING])
             try:
-                start(connection, directory, record, self.spec, self._answers)
+                wishes = Wishes.of(self._spec) if self._spec is not None else Wishes.read(directory.read_config())
+                start(connection, directory, record, wishes, lambda: self.spec, self._answers)
             except (OCIError, OSError) as error:
                 if not isinstance(error, StateError):
                     self._destroy(directory, record)
@@ -285,7 +299,11 @@ class Container:
             record.cgroup.kill()
 
     def _has_pid_namespace(self) -> bool:
-        linux = self.spec.linux
+        """Of its own. Where nobody has loaded the configuration yet, the JSON says as much."""
+        if self._spec is None:
+            with self._store.open(self.id, "kill") as directory:
+                return has_pid_namespace(directory.read_config())
+        linux = self._spec.linux
         return linux is not None and any(entry.type == "pid" and not entry.path for entry in linux.namespaces)
 
     def pause(self) -> None:
@@ -415,6 +433,8 @@ class Container:
             self._answers.join()
         if spec is None or spec.hooks is None or record is None:
             return
+        from ocirt import hooks
+
         for index, hook in enumerate(spec.hooks.poststop):
             with contextlib.suppress(HookError):  # runtime.md: log a warning, but go on
                 hooks.run(hook, f"hooks.poststop[{index}]", describe(record, Status.STOPPED))
@@ -462,6 +482,7 @@ class Container:
         from ocirt.execution import Execution
         from ocirt.execution import describe as describe_process
         from ocirt.spec import Process as ProcessSpec
+        from ocirt.streams import opened, passed
 
         kept = passed(pass_fds)
         with self._store.open(self.id, "exec") as directory:
@@ -561,18 +582,26 @@ def _kill_init(record: Record, seconds: float) -> bool:
     try:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        waiter = select.poll()
-        waiter.register(pidfd, select.POLLIN)
         if record.cgroup.frozen():
             record.cgroup.kill()
-        deadline = time.monotonic() + seconds
-        while not waiter.poll(REAP_MILLISECONDS if seconds else 0):
-            if time.monotonic() >= deadline:
-                return False
-            reap_ended()
-        return True
+        return _has_ended(pidfd, seconds)
     finally:
         os.close(pidfd)
+
+
+def _has_ended(pidfd: int, seconds: float) -> bool:
+    import select
+
+    waiter = select.poll()
+    waiter.register(pidfd, select.POLLIN)
+    deadline = time.monotonic() + seconds
+    while not waiter.poll(REAP_MILLISECONDS if seconds else 0):
+        if time.monotonic() >= deadline:
+            return False
+        from ocirt.process import reap_ended  # it takes longer than most ends
+
+        reap_ended()
+    return True
 
 
 def _answers(handler: Handler | None) -> Answers | None:

@@ -13,12 +13,12 @@ import os
 import resource
 import select
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from ocirt import hooks, idmap, notify
+from ocirt import notify
 from ocirt.cgroups import limits, verdict
 from ocirt.errors import HookError, InitDied, SetupError, SpecError, UnsupportedError
 from ocirt.host import NAMESPACE_FILES
@@ -37,7 +37,19 @@ from ocirt.plan.ops import CLONE_NEW, Purpose
 from ocirt.preparation import Prepared, Request, prepare
 from ocirt.process import Process, Terminal, reap_abandoned
 from ocirt.spec import Linux, Spec
-from ocirt.state import NOTIFY, SCRATCH, Record, StateDirectory, StateStore, Status, boot_id, check_id, now, start_time
+from ocirt.state import (
+    NOTIFY,
+    SCRATCH,
+    Record,
+    StateDirectory,
+    StateStore,
+    Status,
+    boot_id,
+    check_id,
+    describe,
+    now,
+    start_time,
+)
 from ocirt.streams import Streams
 from ocirt.wire import COMMITTED, ListenerOpened, NetlinkOpened, SyncRequested, TerminalOpened
 
@@ -108,7 +120,7 @@ class Creation:
         self.undo.callback(self._clean_up)
         self.record = Record(
             request.container_id,
-            str(request.bundle.path),
+            request.bundle._directory,
             self.prepared.rootfs,
             self.document.oci_version,
             self.document.annotations,
@@ -132,6 +144,8 @@ class Creation:
         wanted = self.document.hooks
         if wanted is None or not self.hooks_began:
             return
+        from ocirt import hooks
+
         for index, hook in enumerate(wanted.poststop):
             with contextlib.suppress(HookError):  # a warning at most, and there is a better error to tell
                 hooks.run(hook, f"hooks.poststop[{index}]", describe(self.record, Status.STOPPED))
@@ -256,6 +270,8 @@ class Creation:
         for event in launched.heard():
             match event:
                 case SyncRequested(Purpose.ID_MAPS):
+                    from ocirt import idmap
+
                     idmap.install(launched.pid, self.document.linux or Linux(), self.prepared.host)
                 case SyncRequested(Purpose.HOOKS):
                     self._limit_tasks(launched)
@@ -300,6 +316,8 @@ class Creation:
         wanted = self.document.hooks
         if wanted is None:
             return
+        from ocirt import hooks
+
         self.hooks_began = True
         described = describe(self.record._replace(pid=pid), Status.CREATING)
         hooks.run_all(wanted.prestart, "prestart", described)
@@ -338,7 +356,7 @@ def create(store: StateStore, request: Request, streams: Streams) -> tuple[Recor
     reap_abandoned()
     check_id(request.container_id)
     if problems := request.bundle.spec.check():
-        raise SpecError(problems, str(request.bundle.path / "config.json"))
+        raise SpecError(problems, f"{request.bundle._directory}/config.json")
     notify.check(request.bundle.spec, request.answers)
     prepared = prepare(store, request, streams.ours)
     group = rdt_group(request)
@@ -387,6 +405,8 @@ def _open(descriptor: Descriptor, stack: contextlib.ExitStack, listener: int, in
         case NamespaceFile():
             return _open_namespace(descriptor, stack)
         case MappedUserNamespace():
+            from ocirt import idmap
+
             fd = idmap.namespace(descriptor)
             stack.callback(os.close, fd)
             return fd
@@ -420,15 +440,6 @@ def _open_namespace(wanted: NamespaceFile, stack: contextlib.ExitStack) -> int:
     if wanted.unless_own is not None and os.path.samestat(os.fstat(fd), os.stat(own)):
         raise UnsupportedError(*wanted.unless_own)
     return fd
-
-
-def describe(record: Record, status: Status) -> Mapping[str, object]:
-    """The state as runtime.md defines it: what hooks get and ``state`` shows."""
-    state: dict[str, object] = {"ociVersion": record.oci_version, "id": record.id, "status": str(status)}
-    state["pid"] = 0 if status is Status.STOPPED else record.pid
-    state["bundle"] = record.bundle
-    state["annotations"] = dict(record.annotations)
-    return state
 
 
 def set_rlimit(pid: int, number: int, soft: int, hard: int, origin: str) -> None:

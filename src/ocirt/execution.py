@@ -15,7 +15,6 @@ from ocirt.cgroups import layout, verdict
 from ocirt.cgroups.below import below
 from ocirt.cgroups.files import Cgroup, movable
 from ocirt.cgroups.place import Place
-from ocirt.creation import describe as describe_state
 from ocirt.creation import open_descriptors, set_rlimit
 from ocirt.errors import SetupError, SpecError, StateError
 from ocirt.host import Host
@@ -28,6 +27,7 @@ from ocirt.seccomp import program_of
 from ocirt.spec import Capabilities, ConsoleSize, Spec, User
 from ocirt.spec import Process as ProcessSpec
 from ocirt.state import Record, Status, open_init
+from ocirt.state import describe as describe_state
 from ocirt.streams import Streams
 from ocirt.wire import ListenerOpened, SyncRequested, TerminalOpened
 

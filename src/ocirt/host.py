@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import pwd
-import shutil
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,12 @@ NAMESPACE_FILES = {
 """Types of OCI and their names below ``/proc/PID/ns`` (namespaces(7))."""
 
 TRUSTED_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def trusted(tool: str) -> str | None:
+    """A program's path, wherever the caller's PATH leads."""
+    paths = (f"{directory}/{tool}" for directory in TRUSTED_PATH.split(":"))
+    return next((path for path in paths if os.access(path, os.X_OK)), None)
 
 
 @frozen
@@ -99,7 +104,7 @@ def _probe(euid: int, egid: int) -> Host:
         _may_create_user_namespaces(privileged),
         tuple(_subordinate("/etc/subuid", euid)),
         tuple(_subordinate("/etc/subgid", euid)),
-        all(shutil.which(tool, path=TRUSTED_PATH) for tool in ("newuidmap", "newgidmap")),
+        all(map(trusted, ("newuidmap", "newgidmap"))),
         _read("/proc/self/setgroups").strip() != "deny",
         _read("/sys/module/apparmor/parameters/enabled").startswith("Y"),
         _has_selinux(),

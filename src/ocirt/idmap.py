@@ -4,13 +4,11 @@ wanted of it (mount_setattr(2), MOUNT_ATTR_IDMAP)."""
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ocirt.errors import SetupError
-from ocirt.host import TRUSTED_PATH, Host
+from ocirt.host import Host, trusted
 from ocirt.launch import Launch, Prepared, launch
 from ocirt.plan import Plan
 from ocirt.plan.ops import CLONE_NEW, Clone, Purpose, Sync
@@ -42,7 +40,9 @@ def _install(pid: int, kind: str, mappings: Sequence[IDMapping], host: Host, own
         _write(pid, f"{kind}_map", _lines(mappings), origin)
         return
     numbers = [str(number) for entry in mappings for number in (entry.container_id, entry.host_id, entry.size)]
-    tool = shutil.which(f"new{kind}map", path=TRUSTED_PATH) or f"new{kind}map"
+    import subprocess
+
+    tool = trusted(f"new{kind}map") or f"new{kind}map"
     try:
         result = subprocess.run(
             [tool, str(pid), *numbers],

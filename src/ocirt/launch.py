@@ -18,11 +18,12 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from ocirt._native import INIT, ffi, lib
+from ocirt._native import HERE, INIT, ffi, lib
 from ocirt.errors import HookError, InitDied, OCIError, SetupError, UnsupportedError, ended
 from ocirt.plan import Plan
 from ocirt.plan.ops import CLONE_NEW, UNASKED, Clone, Op, Purpose, RunHook, Sync
 from ocirt.plan.tree_ops import Attributes, BindMount, MountFilesystem, SetMountAttributes
+from ocirt.reaping import reap
 from ocirt.spec.options import ATIME
 from ocirt.wire import (
     EVENT,
@@ -338,17 +339,6 @@ def adopt_orphans() -> None:
         raise OSError(error, os.strerror(error))
 
 
-def reap(pidfd: int, flags: int = 0) -> int | None:
-    """Wait for a child and give its return code, negative for a signal; ``None`` if somebody else got it first."""
-    try:
-        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | flags)
-    except ChildProcessError:
-        return None
-    if result is None:
-        return None
-    return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
-
-
 _lock = threading.Lock()
 _sealed: int | None = None
 
@@ -405,7 +395,7 @@ def _private_copy() -> int:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o500)
     except OSError as error:
         raise UnsupportedError(
-            "host", f"vm.memfd_noexec forbids executable memory files, and {INIT.parent} is not writable: {error}"
+            "host", f"vm.memfd_noexec forbids executable memory files, and {HERE} is not writable: {error}"
         ) from error
     try:
         _copy(fd)
@@ -416,7 +406,8 @@ def _private_copy() -> int:
 
 
 def _copy(fd: int) -> None:
-    _write_all(fd, INIT.read_bytes())
+    with open(INIT, "rb") as file:
+        _write_all(fd, file.read())
 
 
 def _write_all(fd: int, data: bytes) -> None:

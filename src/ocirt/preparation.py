@@ -127,7 +127,7 @@ def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
         return known
     site = Site(
         container_id,
-        str(bundle.path),
+        bundle._directory,
         rootfs,
         scratch,
         ours,

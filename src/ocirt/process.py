@@ -14,7 +14,6 @@ import selectors
 import signal
 import socket
 import struct
-import subprocess
 import threading
 import time
 import weakref
@@ -23,7 +22,7 @@ from types import TracebackType
 from typing import IO, Final, Self
 
 from ocirt.errors import ExitStatusUnknown
-from ocirt.launch import reap
+from ocirt.reaping import reap
 
 PIDFD_GET_INFO: Final = 0xC040FF0B
 PIDFD_INFO_EXIT: Final = 1 << 3
@@ -146,7 +145,9 @@ class Process:
         :raises ExitStatusUnknown: it ended, and its status went to somebody else.
         """
         if not self._ended(timeout):
-            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+            from subprocess import TimeoutExpired
+
+            raise TimeoutExpired(self.args, timeout or 0)
         return self._collect()
 
     def _ended(self, timeout: float | None) -> bool:
@@ -219,7 +220,9 @@ class Process:
         self.wait()
         output, errors = self._collected(self.stdout), self._collected(self.stderr)
         if not in_time:
-            raise subprocess.TimeoutExpired(self.args, timeout or 0, output, errors)
+            from subprocess import TimeoutExpired
+
+            raise TimeoutExpired(self.args, timeout or 0, output, errors)
         return output, errors
 
     def _exchange(self, data: memoryview, deadline: float | None) -> bool:

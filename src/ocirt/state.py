@@ -20,7 +20,6 @@ import fcntl
 import json
 import os
 import re
-import socket
 import stat
 import time
 from collections.abc import Mapping
@@ -31,6 +30,8 @@ from ocirt.cgroups.files import Cgroup
 from ocirt.errors import ExistsError, NotFoundError, StateError
 
 if TYPE_CHECKING:
+    import socket
+
     from ocirt.cgroups.units import Unit
 
 INTENT: Final = "intent.json"
@@ -112,6 +113,22 @@ class Record(NamedTuple):
 
             members["unit"] = Unit(**cast("dict[str, str]", members["unit"]))  # type: ignore[arg-type]  # as below
         return cls(**members)  # type: ignore[arg-type]  # our own file; a damaged one fails above or on use
+
+
+def describe(record: Record, status: Status) -> Mapping[str, object]:
+    """The state as runtime.md defines it: what hooks get and ``state`` shows."""
+    state: dict[str, object] = {"ociVersion": record.oci_version, "id": record.id, "status": str(status)}
+    state["pid"] = 0 if status is Status.STOPPED else record.pid
+    state["bundle"] = record.bundle
+    state["annotations"] = dict(record.annotations)
+    return state
+
+
+def has_pid_namespace(config: object) -> bool:
+    """One of its own, by the configuration as JSON (which has been checked)."""
+    linux = cast("Json", cast("Json", config).get("linux") or {})
+    namespaces = cast("list[Json]", linux.get("namespaces", ()))
+    return any(entry["type"] == "pid" and not entry.get("path") for entry in namespaces)
 
 
 def default_root() -> str:
@@ -326,6 +343,8 @@ class StateDirectory:
 
     def connect(self) -> socket.socket | None:
         """To an init that waits for its start; ``None`` if none does."""
+        import socket
+
         start = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             start.connect(self._start_path())

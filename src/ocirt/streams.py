@@ -7,7 +7,6 @@ import errno
 import fcntl
 import os
 from collections.abc import Collection
-from subprocess import DEVNULL, PIPE, STDOUT
 from typing import IO, Self
 
 from attrs import Factory, define
@@ -66,6 +65,8 @@ class Streams:
             return stream.fileno()
         if stream >= 0:
             return stream
+        from subprocess import DEVNULL, PIPE, STDOUT
+
         if stream == DEVNULL:
             return self._nothing()
         if stream == PIPE:

@@ -8,11 +8,12 @@ import struct
 from functools import cached_property
 from typing import Final
 
-from attrs import field, frozen
+from attrs import frozen
 
 from ocirt._native import lib
 from ocirt.plan import ID_MARK, Plan
 from ocirt.plan.ops import Op, Purpose
+from ocirt.values import Value
 
 HEADER: Final = struct.Struct("=8I")
 OPERATION: Final = struct.Struct("=6I")
@@ -106,14 +107,12 @@ def encode(plan: Plan, skip: int = 0) -> Frame:
     return Frame(len(plan.ops) - skip, len(plan.descriptors), tables, len(numbers), offsets, bytes(text), tuple(gaps))
 
 
-@frozen
-class Said:
+class Said(Value, kw_only=True):
     """What init says, at operation number ``index`` of those that it was given."""
 
-    index: int = field(default=0, kw_only=True)
+    index: int = 0
 
 
-@frozen
 class Cloned(Said):
     """The next stage runs in its own process; ``pidfd`` is ours to close."""
 
@@ -121,33 +120,28 @@ class Cloned(Said):
     pidfd: int
 
 
-@frozen
 class SyncRequested(Said):
     """Init waits for the host."""
 
     purpose: Purpose
 
 
-@frozen
 class TerminalOpened(Said):
     """The master side of the container's terminal."""
 
     fd: int
 
 
-@frozen
 class NetlinkOpened(Said):
     """A socket of the container's network namespace; init waits until it has served."""
 
     fd: int
 
 
-@frozen
 class Started(Said):
     """The start request was heard; next comes the program, or a failure."""
 
 
-@frozen
 class ListenerOpened(Said):
     """A filter asks about system calls, by ``fd``; if that is -1, init waits for somebody to take its ``number``."""
 
@@ -155,7 +149,6 @@ class ListenerOpened(Said):
     fd: int
 
 
-@frozen
 class Failed(Said):
     """The operation failed, with ``left`` more to come."""
 

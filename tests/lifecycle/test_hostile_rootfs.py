@@ -281,9 +281,9 @@ def test_masked_and_readonly_paths_stay_inside(own_lab: Lab, canaries: Path) -> 
 def test_a_program_that_is_a_link_to_the_runtime_gets_a_sealed_copy(own_lab: Lab) -> None:
     """CVE-2019-5736: /proc/self/exe at the moment of execve is our init, which nobody can write to."""
     (own_lab.rootfs / "bin/self").symlink_to("/proc/self/exe")
-    before = INIT.read_bytes()
+    before = Path(INIT).read_bytes()
     (own_lab.rootfs / "bin/write").write_text("#!/proc/self/exe\n")
     (own_lab.rootfs / "bin/write").chmod(0o755)
     for program in ("/bin/self", "/bin/write"):
         run(own_lab, document(program))
-    assert INIT.read_bytes() == before
+    assert Path(INIT).read_bytes() == before

@@ -40,14 +40,14 @@ class Outcome:
         return self.failure is None and self.returncode == 0
 
 
-def run(*operations: Op, slots: Sequence[int] = (), namespaces: int = 0, program: Path = INIT) -> Outcome:
+def run(*operations: Op, slots: Sequence[int] = (), namespaces: int = 0, program: Path | str = INIT) -> Outcome:
     """Run these operations, none of which is Exec; their mounts go with the mount namespace."""
     plan = Plan(operations, (StartSocket(),) * len(slots))  # what kind of descriptor is a matter of the host's
     return run_bytes(encode(plan).encoded(), slots=slots, namespaces=namespaces, program=program)
 
 
 def run_bytes(
-    plan: bytes, *, slots: Sequence[int] = (), namespaces: int = 0, program: Path = INIT, answers: int = 0
+    plan: bytes, *, slots: Sequence[int] = (), namespaces: int = 0, program: Path | str = INIT, answers: int = 0
 ) -> Outcome:
     """Run whatever this is; a Sync is answered ``answers`` times in advance."""
     with contextlib.ExitStack() as stack:

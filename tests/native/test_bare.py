@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocirt._native import HERE as NATIVE
+from ocirt._native import HERE
+
+NATIVE = Path(HERE)
 
 if shutil.which("gcc") is None or shutil.which("objcopy") is None:
     pytest.skip("needs gcc and binutils", allow_module_level=True)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ocirt._native import HERE as NATIVE
+from ocirt._native import HERE
+
+NATIVE = Path(HERE)
 
 ROOT = NATIVE.parents[2]
 
@@ -28,10 +30,12 @@ ANALYSIS = ("-fanalyzer", "-Wno-analyzer-fd-leak", "-Wno-analyzer-file-leak", "-
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", sorted(path.name for path in NATIVE.glob("*.c")))
-def test_the_analyzer_finds_nothing(source: str, tmp_path: Path) -> None:
-    command = ["gcc", "-std=gnu11", "-O2", *ANALYSIS, "-c", str(NATIVE / source), "-o", str(tmp_path / "object")]
-    if source == "bare.c":
+@pytest.mark.parametrize(
+    "source", sorted((*NATIVE.glob("*.c"), *(ROOT / "command").glob("*.c"))), ids=lambda path: path.name
+)
+def test_the_analyzer_finds_nothing(source: Path, tmp_path: Path) -> None:
+    command = ["gcc", "-std=gnu11", "-O2", *ANALYSIS, "-c", str(source), "-o", str(tmp_path / "object")]
+    if source.name == "bare.c":
         command.append("-ffreestanding")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

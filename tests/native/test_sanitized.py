@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ocirt._native import HERE as NATIVE
+from ocirt._native import HERE
 from ocirt.plan import Plan
 from ocirt.plan import ops as o
 from ocirt.plan.context import StartSocket
 from ocirt.wire import HEADER, OPERATION, encode
 from tests.native.initrun import run_bytes
 
+NATIVE = Path(HERE)
 PACKAGE = NATIVE.parent
 BUILD = PACKAGE.parents[1] / "build_ffi.py"
 
@@ -35,6 +36,7 @@ import os, subprocess, sys
 from ocirt import Bundle, Container, Spec
 from ocirt.errors import SetupError
 from ocirt.spec import Hook, Hooks, IDMapping, Mount, Namespace, User
+
 
 rootfs, state = sys.argv[1:]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from ocirt._native._ffi import ffi
@@ -11,8 +11,8 @@ from ocirt._native._ffi import ffi
 if TYPE_CHECKING:
     from cffi import FFI
 
-HERE = Path(__file__).parent
-INIT = HERE / "ocirt-init"
+HERE = os.path.dirname(__file__)
+INIT = f"{HERE}/ocirt-init"
 """The static program that becomes a container's init."""
 
 
@@ -37,6 +37,6 @@ class Library(Protocol):
     def __getattr__(self, name: str, /) -> int: ...
 
 
-lib = cast("Library", ffi.dlopen(str(HERE / "libocirt.so")))
+lib = cast("Library", ffi.dlopen(f"{HERE}/libocirt.so"))
 
 __all__ = ["INIT", "ffi", "lib"]

@@ -29,7 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
-int main(void);
+int main(int argc, char **argv, char **envp);
 void start(const uintptr_t *stack);
 void __stack_chk_fail(void);
 uintptr_t __stack_chk_guard;
@@ -290,6 +290,7 @@ int dprintf(int fd, const char *restrict f, ...)
  * its stack (getauxval(3)); 16 of its bytes are random, for the stack protector. */
 __attribute__((no_stack_protector, noreturn, used)) void start(const uintptr_t *stack)
 {
+	char **argv = (char **)(uintptr_t)(stack + 1), **envp = argv + stack[0] + 1;
 	const uintptr_t *at = stack + stack[0] + 2;
 
 	while (*at)
@@ -297,7 +298,7 @@ __attribute__((no_stack_protector, noreturn, used)) void start(const uintptr_t *
 	for (at++; at[0]; at += 2)
 		if (at[0] == AT_RANDOM)
 			memcpy(&__stack_chk_guard, (const void *)at[1], sizeof __stack_chk_guard);
-	_exit(main());
+	_exit(main((int)stack[0], argv, envp));
 }
 
 #if defined(__x86_64__)

@@ -8,7 +8,6 @@ import re
 import signal
 from typing import TYPE_CHECKING, Final, cast
 
-from ocirt.cli.handover import Console, PidfdSockets, activation, descriptors, let_go, write_pid_file
 from ocirt.cli.parse import Parsed, UsageError
 from ocirt.errors import BundleError, NotFoundError, OCIError, StateError
 
@@ -26,7 +25,7 @@ PIDFD_RECEIVER: Final = "run.oci.pidfd_receiver"
 NOTIFY_SOCKET: Final = "NOTIFY_SOCKET"
 
 NOT_RUNNING: Final = "container not running"
-REAL_TIME: Final = re.compile(r"(RTMIN|RTMAX)([+-]\d+)?")
+REAL_TIME: Final = r"(RTMIN|RTMAX)([+-]\d+)?"
 
 
 def create(call: Call) -> int:
@@ -123,7 +122,7 @@ def signal_number(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text) < signal.NSIG:
         return int(text)
     name = text.upper().removeprefix("SIG")
-    if (place := REAL_TIME.fullmatch(name)) is not None:
+    if name.startswith("RT") and (place := re.fullmatch(REAL_TIME, name)) is not None:
         number = signal.Signals[f"SIG{place[1]}"] + int(place[2] or "0")
         if signal.SIGRTMIN <= number <= signal.SIGRTMAX:
             return number
@@ -136,6 +135,7 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
     """A created container whose console is handed over; ``undo`` deletes it."""
     from subprocess import PIPE
 
+    from ocirt.cli.handover import Console, PidfdSockets, activation, descriptors, let_go
     from ocirt.container import Container
     from ocirt.preparation import Request
     from ocirt.state import StateStore
@@ -206,10 +206,12 @@ def _delete(container: Container) -> None:
 
 def _write_pid(call: Call, process: Process) -> None:
     if call.options.given("pid-file"):
+        from ocirt.cli.handover import write_pid_file
+
         write_pid_file(call.options.text("pid-file"), process.pid)
 
 
 def _load(call: Call) -> Container:
     from ocirt.container import Container
 
-    return Container.load(call.container_id, root=call.root)
+    return Container._find(call.container_id, call.root)  # nobody here waits for it

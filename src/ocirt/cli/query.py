@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, cast
@@ -42,7 +41,7 @@ ESCAPED: Final = str.maketrans({letter: f"\\u{ord(letter):04x}" for letter in "<
 def state(call: Call) -> int:
     from ocirt.container import Container
 
-    container = Container.load(call.container_id, root=call.root)
+    container = Container._find(call.container_id, call.root)
     _print(_as_go(json.dumps(_described(container, owner=""), indent=2, ensure_ascii=False)))
     return 0
 
@@ -68,6 +67,8 @@ def list_containers(call: Call) -> int:
 
 def ps(call: Call) -> int:
     """Which processes they are says the container's cgroup; what they are, ps(1)."""
+    import subprocess
+
     from ocirt.container import Container
 
     chosen = _format(call)
@@ -146,11 +147,13 @@ def _format(call: Call) -> str:
 
 
 def _all(call: Call, root: str) -> list[Mapping[str, object]]:
-    from ocirt.container import containers
+    from ocirt.container import Container
+    from ocirt.state import StateStore
 
     found = []
-    for container in containers(root=call.root):
+    for container_id in StateStore(root).ids():
         with contextlib.suppress(NotFoundError, FileNotFoundError):  # deleted meanwhile
+            container = Container._find(container_id, root)
             found.append(_described(container, owner=_owner(os.stat(f"{root}/{container.id}").st_uid)))
     return found
 

@@ -11,6 +11,7 @@ from ocirt.errors import UnsupportedError
 from ocirt.plan.ops import CLONE_NEW, Fd, Op
 from ocirt.plan.tree_ops import OpenTree
 from ocirt.spec import IDMapping, Linux, Namespace, Process, Spec
+from ocirt.values import Value
 
 if TYPE_CHECKING:
     from ocirt.cgroups.mounts import CgroupMountEntry
@@ -25,8 +26,7 @@ FIRST_OPENED = 64
 """Slots from here on are filled by operations; those below travel with the plan. What is kept comes on top of that."""
 
 
-@frozen
-class NamespaceFile:
+class NamespaceFile(Value):
     """A namespace of somebody else's: ``path`` in the caller's mount namespace."""
 
     path: str
@@ -36,16 +36,14 @@ class NamespaceFile:
     """It must not be the caller's own: which member says so, and why."""
 
 
-@frozen
-class RootDirectory:
+class RootDirectory(Value):
     """A directory to chroot(2) to."""
 
     path: str
     origin: str
 
 
-@frozen
-class MappedUserNamespace:
+class MappedUserNamespace(Value):
     """A user namespace for its ID mappings alone: nobody lives in it."""
 
     uid_mappings: tuple[IDMapping, ...]
@@ -53,23 +51,19 @@ class MappedUserNamespace:
     origin: str
 
 
-@frozen
-class StartSocket:
+class StartSocket(Value):
     """The listening socket of the container's state directory."""
 
 
-@frozen
-class InitPidfd:
+class InitPidfd(Value):
     """A pidfd of the container's init."""
 
 
-@frozen
-class ProcDirectory:
+class ProcDirectory(Value):
     """The host's ``/proc``, for what is written there once it is out of sight."""
 
 
-@frozen
-class CallersFile:
+class CallersFile(Value):
     """What the caller has open at this number."""
 
     number: int

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import frozen
-
 from ocirt.plan.ops import Fd, Op, Operands
 
 
-@frozen
 class SetLabel(Op):
     """Write to the first of these files that there is, below the host's ``/proc`` (proc_pid_attr(5))."""
 
@@ -24,7 +21,6 @@ class SetLabel(Op):
         yield f"{self.value!r} to {' or '.join(self.files)}"
 
 
-@frozen
 class SetFileLabel(Op):
     """setxattr(2) of security.selinux on a directory of the container."""
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from attrs import evolve
-
 from ocirt.errors import UnsupportedError
 from ocirt.plan.context import ProcDirectory
 from ocirt.plan.process_ops import JoinKeyring
@@ -103,7 +101,7 @@ def _labelled(label: str, tree: Iterable[Op]) -> Iterator[Op]:
                 yield op
                 yield SetFileLabel(op.target, label, origin="linux.mountLabel")
             case MaskPath():
-                yield evolve(op, label=label)
+                yield op.evolve(label=label)
             case _:
                 yield op
 
@@ -111,4 +109,4 @@ def _labelled(label: str, tree: Iterable[Op]) -> Iterator[Op]:
 def _with_context(op: MountFilesystem, label: str) -> MountFilesystem:
     """As fsconfig(2) takes it: without the quotes that mount(8) needs."""
     origins = op.origins or (op.origin,) * (1 + len(op.parameters))
-    return evolve(op, parameters=(*op.parameters, f"context={label}"), origins=(*origins, "linux.mountLabel"))
+    return op.evolve(parameters=(*op.parameters, f"context={label}"), origins=(*origins, "linux.mountLabel"))

@@ -10,8 +10,6 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from attrs import evolve
-
 from ocirt.errors import UnsupportedError
 from ocirt.plan.binds import bind, mapped_ids, source_fd
 from ocirt.plan.context import Context
@@ -197,7 +195,7 @@ def _host_sys(context: Context, mount: Mount, target: str, options: MountOptions
         )
     _refuse_mapping(context, mount, options, origin)
     own = _attributes(options)
-    attributes = evolve(own, recursive_set=own.recursive_set | RDONLY, recursive_clear=own.recursive_clear & ~RDONLY)
+    attributes = own.evolve(recursive_set=own.recursive_set | RDONLY, recursive_clear=own.recursive_clear & ~RDONLY)
     fd = source_fd(context, "/sys", True, origin)
     return BindMount(target, "/sys", fd, True, attributes, _tolerance(mount, target), origin=origin)
 

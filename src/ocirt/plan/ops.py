@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NewType
 
-from attrs import field, frozen
+from ocirt.values import Value
 
 Fd = NewType("Fd", int)
 """A slot of the plan's descriptor table."""
@@ -99,12 +99,11 @@ def namespace_names(flags: int) -> str:
     return " ".join(name for name, flag in CLONE_NEW.items() if flags & flag)
 
 
-@frozen(kw_only=True)
-class Op:
+class Op(Value, kw_only=True, hidden=("origins",)):
     """One step. ``origin`` is the member of config.json that it stands for; ``origins`` those of its list operands."""
 
     origin: str = "-"
-    origins: tuple[str, ...] = field(default=(), repr=False)
+    origins: tuple[str, ...] = ()
 
     def operands(self) -> Operands:
         """The numbers and strings that C reads, in the order its function says."""
@@ -117,7 +116,6 @@ class Op:
         yield from strings
 
 
-@frozen
 class JoinNamespaces(Op):
     """setns(2) into namespaces of others."""
 
@@ -130,7 +128,6 @@ class JoinNamespaces(Op):
         return (f"{namespace_names(flag)}=fd#{fd}" for flag, fd in self.pairs)
 
 
-@frozen
 class JoinProcess(Op):
     """setns(2) into the namespaces of a process, by its pidfd."""
 
@@ -144,7 +141,6 @@ class JoinProcess(Op):
         yield f"fd#{self.pidfd} {namespace_names(self.flags)}"
 
 
-@frozen
 class Unshare(Op):
     """unshare(2): for namespaces that can be entered only once something else is done."""
 
@@ -157,7 +153,6 @@ class Unshare(Op):
         yield namespace_names(self.flags)
 
 
-@frozen
 class Clone(Op):
     """clone3(2): what follows runs in a child, with new namespaces."""
 
@@ -170,7 +165,6 @@ class Clone(Op):
         yield namespace_names(self.flags) or "process"
 
 
-@frozen
 class Sync(Op):
     """A meeting with the host: mostly, wait until it has done its part."""
 
@@ -189,7 +183,6 @@ class Sync(Op):
         yield f"host: {PURPOSES[self.purpose]}"
 
 
-@frozen
 class BecomeRoot(Op):
     """setresuid(2) to 0 in the user namespace; groups are dropped where that is allowed."""
 
@@ -202,7 +195,6 @@ class BecomeRoot(Op):
         yield "0:0" if self.may_set_groups else "0:0 (groups stay)"
 
 
-@frozen
 class WriteProc(Op):
     """Write a file below the host's ``/proc``."""
 
@@ -216,7 +208,6 @@ class WriteProc(Op):
         yield f"{self.path} {self.value.strip()!r}"
 
 
-@frozen
 class SetHostname(Op):
     """sethostname(2), in the container's own UTS namespace."""
 
@@ -226,7 +217,6 @@ class SetHostname(Op):
         return (), (self.name,)
 
 
-@frozen
 class SetDomainname(Op):
     """setdomainname(2), in the container's own UTS namespace."""
 
@@ -236,12 +226,10 @@ class SetDomainname(Op):
         return (), (self.name,)
 
 
-@frozen
 class LoopbackUp(Op):
     """Bring ``lo`` up: in a new network namespace it is down (netdevice(7))."""
 
 
-@frozen
 class OfferNetlink(Op):
     """Hand the host a socket of the container's network, and wait until it has moved devices there."""
 
@@ -252,7 +240,6 @@ class OfferNetlink(Op):
         return (old if old == new else f"{old}={new}" for old, new in self.devices)
 
 
-@frozen
 class SetUmask(Op):
     """umask(2)"""
 
@@ -265,7 +252,6 @@ class SetUmask(Op):
         yield f"{self.mask:04o}"
 
 
-@frozen
 class SetRlimits(Op):
     """setrlimit(2), each (resource, soft, hard)."""
 
@@ -278,12 +264,10 @@ class SetRlimits(Op):
         return (f"{resource}={soft}:{hard}" for resource, soft, hard in self.limits)
 
 
-@frozen
 class SetNoNewPrivileges(Op):
     """prctl(PR_SET_NO_NEW_PRIVS)"""
 
 
-@frozen
 class DropBounding(Op):
     """Keep these capabilities in the bounding set and drop all others."""
 
@@ -296,7 +280,6 @@ class DropBounding(Op):
         yield f"keep={self.keep:#x}"
 
 
-@frozen
 class SetUser(Op):
     """setgroups(2), setresgid(2), setresuid(2), permitted capabilities kept for now."""
 
@@ -314,7 +297,6 @@ class SetUser(Op):
             yield f"+{list(self.groups)}"
 
 
-@frozen
 class SetCapabilities(Op):
     """capset(2), and the ambient set; bit N is capability N."""
 
@@ -331,7 +313,6 @@ class SetCapabilities(Op):
             yield f"{name}={getattr(self, name):#x}"
 
 
-@frozen
 class ChangeDirectory(Op):
     """chdir(2), before the user is set or, if that was refused, after."""
 
@@ -347,7 +328,6 @@ class ChangeDirectory(Op):
             yield "(unless done)"
 
 
-@frozen
 class PrepareStdio(Op):
     """``/dev/null`` becomes the container's own, and the streams that ocirt made (a bit each) the user's."""
 
@@ -362,7 +342,6 @@ class PrepareStdio(Op):
         yield f"{' '.join(streams)} owned by {self.uid}" if streams else "as they are"
 
 
-@frozen
 class FindHome(Op):
     """HOME for an environment without one, from the container's ``/etc/passwd``."""
 
@@ -372,7 +351,6 @@ class FindHome(Op):
         return (self.uid,), ()
 
 
-@frozen
 class FindProgram(Op):
     """Look ``name`` up in the container's PATH, as execvp(3) would."""
 
@@ -386,8 +364,7 @@ class FindProgram(Op):
         yield self.name if "/" in self.name else f"{self.name} in {':'.join(self.directories)}"
 
 
-@frozen
-class RunHook(Op):
+class RunHook(Op, hidden=("state",)):
     """Run a hook here; ``state`` is the JSON before and after init's own pid (config.md, POSIX-platform Hooks)."""
 
     path: str
@@ -395,7 +372,7 @@ class RunHook(Op):
     env: tuple[str, ...]
     timeout_ms: int
     inside: bool
-    state: tuple[str, str] = field(repr=False)
+    state: tuple[str, str]
 
     def operands(self) -> Operands:
         numbers = (self.timeout_ms, len(self.args), len(self.env), self.inside)
@@ -407,7 +384,6 @@ class RunHook(Op):
             yield f"within {self.timeout_ms / 1000:g} s"
 
 
-@frozen
 class AwaitStart(Op):
     """Listen on the container's start socket until somebody says go."""
 
@@ -420,12 +396,11 @@ class AwaitStart(Op):
         yield f"fd#{self.listener}"
 
 
-@frozen
-class Exec(Op):
+class Exec(Op, hidden=("env",)):
     """execve(2) of what FindProgram found."""
 
     args: tuple[str, ...]
-    env: tuple[str, ...] = field(repr=False)
+    env: tuple[str, ...]
 
     def operands(self) -> Operands:
         return (len(self.args), len(self.env)), (*self.args, *self.env)
@@ -434,11 +409,10 @@ class Exec(Op):
         yield " ".join(self.args)
 
 
-@frozen
-class InstallSeccomp(Op):
+class InstallSeccomp(Op, hidden=("program",)):
     """seccomp(2): from here on ``program``, an array of struct sock_filter, decides about every system call."""
 
-    program: bytes = field(repr=False)
+    program: bytes
     flags: int
     sends: bool = False
     """The listener can be sent, for the filter lets sendmsg(2) pass."""
@@ -451,7 +425,6 @@ class InstallSeccomp(Op):
         yield from (name.lower() for name, flag in FILTER_FLAGS.items() if self.flags & flag)
 
 
-@frozen
 class KeepDescriptors(Op):
     """The program finds files of the caller's open: each in its slot, and the number that it gets, in rising order."""
 
@@ -464,7 +437,6 @@ class KeepDescriptors(Op):
         return (f"fd#{fd}={number}" for fd, number in self.pairs)
 
 
-@frozen
 class KillWhenOrphaned(Op):
     """A plan of its own: kill ``pidfd`` once nobody holds the other end of ``lifeline``."""
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import frozen
-
 from ocirt.plan.ops import Op, Operands
 
 WORD = 64
@@ -27,7 +25,6 @@ def members(words: tuple[int, ...]) -> str:
     )
 
 
-@frozen
 class SetAffinity(Op):
     """sched_setaffinity(2), as a mask; without one, all CPUs that the cgroups allow."""
 
@@ -40,7 +37,6 @@ class SetAffinity(Op):
         yield members(self.cpus) or "all CPUs"
 
 
-@frozen
 class JoinKeyring(Op):
     """A session keyring of this name: a new one, which ``permission`` lets others of the container join, or theirs."""
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import frozen
-
 from ocirt.plan.ops import Op, Operands
 from ocirt.plan.process_ops import members
 
 
-@frozen
 class SetScheduler(Op):
     """sched_setattr(2): numbers as that takes them, times in nanoseconds."""
 
@@ -33,7 +30,6 @@ class SetScheduler(Op):
                 yield f"{name}={value}"
 
 
-@frozen
 class SetIoPriority(Op):
     """ioprio_set(2) for the process group: class and priority."""
 
@@ -47,7 +43,6 @@ class SetIoPriority(Op):
         yield f"class={self.class_} priority={self.priority}"
 
 
-@frozen
 class SetPersonality(Op):
     """personality(2)"""
 
@@ -60,7 +55,6 @@ class SetPersonality(Op):
         yield f"{self.domain:#x}"
 
 
-@frozen
 class SetMemoryPolicy(Op):
     """set_mempolicy(2): the mode with its flags, and a mask of nodes."""
 

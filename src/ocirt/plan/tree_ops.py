@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import frozen
-
 from ocirt.plan.ops import NO_FD, Fd, Op, Operands, Tolerance
 from ocirt.spec import options
+from ocirt.values import Value
 
 PROPAGATION = {"unbindable": 1 << 17, "private": 1 << 18, "slave": 1 << 19, "shared": 1 << 20}
 """MS_* propagation flags (mount_setattr(2))."""
@@ -28,8 +27,7 @@ def propagation_name(flag: int) -> str:
     return f"r{name}" if flag & RECURSIVE else name
 
 
-@frozen
-class Attributes:
+class Attributes(Value):
     """Mount attributes to set and to clear, alone and in the whole tree; then propagation, in order."""
 
     set: int = 0
@@ -67,7 +65,6 @@ def _tolerances(tolerance: int) -> Iterator[str]:
         yield "(may be absent)"
 
 
-@frozen
 class SetPropagation(Op):
     """mount_setattr(2) on ``/``: the host's before the pivot, the container's after."""
 
@@ -80,7 +77,6 @@ class SetPropagation(Op):
         yield f"/ {propagation_name(self.flag)}"
 
 
-@frozen
 class OpenTree(Op):
     """open_tree(2): a copy of a host tree, taken while the host is in view; or, ``inside``, of a part of the rootfs."""
 
@@ -101,7 +97,6 @@ class OpenTree(Op):
             yield "(not followed)"
 
 
-@frozen
 class MapOwners(Op):
     """MOUNT_ATTR_IDMAP (mount_setattr(2)): a tree that nobody sees yet shows its IDs as a user namespace maps them."""
 
@@ -118,7 +113,6 @@ class MapOwners(Op):
             yield "recursive"
 
 
-@frozen
 class AttachRootfs(Op):
     """Mount the rootfs where pivot_root(2) can take it from."""
 
@@ -135,7 +129,6 @@ class AttachRootfs(Op):
             yield "private"
 
 
-@frozen
 class OverlayRootfs(Op):
     """A throw-away layer over a host directory, kept in a tmpfs at ``scratch``, becomes the rootfs."""
 
@@ -150,7 +143,6 @@ class OverlayRootfs(Op):
         yield f"{self.lower} (changes are thrown away)"
 
 
-@frozen
 class SelectRootfs(Op):
     """An empty directory becomes the rootfs, and shows some names of a host directory.
 
@@ -170,7 +162,6 @@ class SelectRootfs(Op):
         yield "(changes are thrown away)" if self.layered else "ro"
 
 
-@frozen
 class MountFilesystem(Op):
     """fsopen(2), fsconfig(2) for each parameter, fsmount(2), move_mount(2)."""
 
@@ -201,7 +192,6 @@ class MountFilesystem(Op):
             yield "with version counters"
 
 
-@frozen
 class BindMount(Op):
     """open_tree(2) of a host path, or what an OpenTree took; attributes; move_mount(2)."""
 
@@ -227,7 +217,6 @@ class BindMount(Op):
         yield from self.attributes.words()
 
 
-@frozen
 class SetMountAttributes(Op):
     """mount_setattr(2) on a mount that stands already."""
 
@@ -242,7 +231,6 @@ class SetMountAttributes(Op):
         yield from self.attributes.words()
 
 
-@frozen
 class MakeDevice(Op):
     """mknodat(2); a node that stands there already must be this device."""
 
@@ -263,7 +251,6 @@ class MakeDevice(Op):
             yield f"{self.uid}:{self.gid}"
 
 
-@frozen
 class BindDevice(Op):
     """The host's own node at the same path, where no node can be made; it must be this device."""
 
@@ -282,7 +269,6 @@ class BindDevice(Op):
         yield f"{source} on {self.path} {kind} {self.major}:{self.minor}"
 
 
-@frozen
 class MakeSymlink(Op):
     """symlinkat(2)"""
 
@@ -297,7 +283,6 @@ class MakeSymlink(Op):
         yield f"{self.path} -> {self.destination}"
 
 
-@frozen
 class MakeDirectory(Op):
     """mkdirat(2) of what is missing of a path; a mode of its own is set in any case."""
 
@@ -313,7 +298,6 @@ class MakeDirectory(Op):
             yield f"{self.mode:04o}"
 
 
-@frozen
 class OpenTerminal(Op):
     """A pseudo-terminal of the container's devpts becomes its three streams (pty(7))."""
 
@@ -331,7 +315,6 @@ class OpenTerminal(Op):
             yield "on /dev/console"
 
 
-@frozen
 class MaskPath(Op):
     """Hide a file behind ``/dev/null``, a directory behind an empty one."""
 
@@ -345,7 +328,6 @@ class MaskPath(Op):
         yield f"{self.path} (may be absent)"
 
 
-@frozen
 class ReadonlyPath(Op):
     """Bind a path onto itself, read-only."""
 
@@ -358,7 +340,6 @@ class ReadonlyPath(Op):
         yield f"{self.path} (may be absent)"
 
 
-@frozen
 class PivotRoot(Op):
     """pivot_root(2), then let go of the host's tree; one that may be shared must not hear of that."""
 
@@ -372,7 +353,6 @@ class PivotRoot(Op):
             yield "shared"
 
 
-@frozen
 class CoverRoot(Op):
     """What else can be done where pivot_root(2) cannot: the rootfs on top of the host's root, and chroot(2) to it.
 
@@ -389,7 +369,6 @@ class CoverRoot(Op):
             yield f"without {' '.join(self.full_views)}"
 
 
-@frozen
 class ChangeRoot(Op):
     """chroot(2), for a container without a mount namespace of its own."""
 

@@ -16,7 +16,7 @@ Read the files in this order::
     known.py       the names that the rules know, and "did you mean"
 
 ``limits``, ``seccomp`` and ``scheduling`` are loaded when a name of theirs is first used, ``convert`` and ``check``
-(and with them cattrs) when something is first loaded, dumped or checked.
+when something is first loaded, dumped or checked, and cattrs when somebody asks for ``convert.CONVERTER``.
 """
 
 from __future__ import annotations

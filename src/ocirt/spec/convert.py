@@ -1,19 +1,21 @@
-"""JSON text to the classes of this package and back, by cattrs with hooks of our own.
+"""JSON text to the classes of this package and back, by hooks as cattrs has them.
 
 The hooks are ours for three reasons. A wrong member must hide nothing that is wrong elsewhere, so a hook that
 fails still hands on what it could make of the rest (``Broken``). cattrs' hooks are lenient where the JSON Schema is
 strict (``"7"`` for 7). And they are compiled, one function a class, for every class that a document could hold: some
-40 ms, where most documents hold a dozen classes of them.
+40 ms, where most documents hold a dozen classes of them. Which hook a type has is a question of five lines here, so
+that cattrs itself is imported only by who asks for its ``CONVERTER`` with these hooks: another tenth of a create.
 """
 
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias, TypeVar, get_args, get_origin
 
 import attrs
-from cattrs import Converter
 
 import ocirt.spec
 from ocirt.errors import BundleError, Problem, SpecError
@@ -24,8 +26,11 @@ from ocirt.spec.text import NotJSON, parse
 if TYPE_CHECKING:
     from os import PathLike
 
+    from cattrs import Converter
+
 D = TypeVar("D", bound=Document)
 Hook: TypeAlias = Callable[[object, object], object]
+Factory: TypeAlias = tuple[Callable[[object], bool], Callable[..., Hook]]
 
 MAX_DEPTH: Final = 100
 """How deeply a member that nobody here reads may nest, for writing it back is recursive."""
@@ -59,8 +64,7 @@ def from_json(value: JSON, cls: type[D]) -> D:
 
 
 def to_json(document: Document) -> dict[str, JSON]:
-    members: dict[str, JSON] = CONVERTER.unstructure(document)
-    return members
+    return _members_of(document)
 
 
 def dumps(document: Document, indent: str | int | None) -> str:
@@ -89,7 +93,7 @@ def _structured(value: JSON, cls: type[D]) -> tuple[D, list[Problem]]:
     """The value, as far as it can be made, and all that is wrong with it."""
     structural: list[Problem] = []
     try:
-        document: object = CONVERTER.structure(value, cls)
+        document = HOOKS[cls](value, None)
     except Broken as broken:
         document, structural = broken.value, broken.problems
     assert isinstance(document, cls)
@@ -180,7 +184,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _tuple(kind: object) -> Hook:
-    item = CONVERTER.get_structure_hook(get_args(kind)[0])
+    item = HOOKS[get_args(kind)[0]]
 
     def structure(value: object, _: object) -> object:
         if not isinstance(value, list):
@@ -192,7 +196,7 @@ def _tuple(kind: object) -> Hook:
 
 
 def _mapping(kind: object) -> Hook:
-    item = CONVERTER.get_structure_hook(get_args(kind)[1])
+    item = HOOKS[get_args(kind)[1]]
     key = _free_text if item is _free_text else _text
 
     def structure(value: object, _: object) -> object:
@@ -211,7 +215,7 @@ class _ObjectHook:
 
     def __init__(self, cls: type[OCIObject]) -> None:
         self.cls = cls
-        self.members = {member.key: member for member in _members(cls)}
+        self.members = {member.key: member for member in KNOWN[cls]}
         self.required = tuple(member for member in self.members.values() if member.required)
         self.hooks: dict[str, Hook] = {}
 
@@ -238,7 +242,7 @@ class _ObjectHook:
 
     def _hook(self, member: _Member) -> Hook:
         if member.key not in self.hooks:
-            self.hooks[member.key] = CONVERTER.get_structure_hook(_type_of(member))
+            self.hooks[member.key] = HOOKS[_type_of(member)]
         return self.hooks[member.key]
 
     def _blank(self) -> object:
@@ -288,6 +292,17 @@ def _members(cls: type[OCIObject]) -> tuple[_Member, ...]:
     return tuple(_member(field) for field in attrs.fields(cls) if field.name not in base.NOT_JSON)
 
 
+class _Known(dict[type[OCIObject], tuple[_Member, ...]]):
+    """Looked up once for each class."""
+
+    def __missing__(self, cls: type[OCIObject]) -> tuple[_Member, ...]:
+        self[cls] = members = _members(cls)
+        return members
+
+
+KNOWN: Final = _Known()
+
+
 def _member(field: attrs.Attribute[object]) -> _Member:
     required = field.default is attrs.NOTHING or "required" in field.metadata
     return _Member(field.name, _json_name(field.name), field.type, field.default, required)
@@ -327,19 +342,25 @@ def _type_of(member: _Member) -> object:
     return there[0] if type(None) in get_args(kind) else kind
 
 
-def _unstructure(cls: type[OCIObject]) -> Callable[[OCIObject], dict[str, object]]:
+def _plain(value: object) -> JSON:
+    """What ``json.dumps`` takes."""
+    if isinstance(value, OCIObject):
+        return _members_of(value)
+    if isinstance(value, tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return value  # type: ignore[return-value]  # or the types of the fields are not kept, which check() would tell
+
+
+def _members_of(value: OCIObject) -> dict[str, JSON]:
     """All that says more than its absence, and whatever was read and not understood."""
-    fields = _members(cls)
-
-    def unstructure(value: OCIObject) -> dict[str, object]:
-        members: dict[str, object] = {}
-        for member in fields:
-            inner = getattr(value, member.name)
-            if not member.says_nothing(inner):
-                members[member.key] = CONVERTER.unstructure(inner)
-        return {**value.unknown, **members} if value.unknown else members
-
-    return unstructure
+    members: dict[str, JSON] = {}
+    for member in KNOWN[type(value)]:
+        inner = getattr(value, member.name)
+        if not member.says_nothing(inner):
+            members[member.key] = _plain(inner)
+    return {**value.unknown, **members} if value.unknown else members
 
 
 def _is_class(kind: object) -> bool:
@@ -360,20 +381,45 @@ def _is_mapping(kind: object) -> bool:
     return origin is Mapping
 
 
+SIMPLE: Final[Mapping[object, Hook]] = {str: _text, FreeText: _free_text, bool: _boolean, int: _integer}
+
+FACTORIES: Final[tuple[Factory, ...]] = (
+    (_is_bounded, _bounded),
+    (_is_tuple, _tuple),
+    (_is_mapping, _mapping),
+    (_is_class, _ObjectHook),
+)
+"""What kind of type it is, and what makes the hook of one."""
+
+
+class _Hooks(dict[object, Hook]):
+    """What makes values of a type, or raises ``Broken``: found once for each."""
+
+    def __missing__(self, kind: object) -> Hook:
+        self[kind] = hook = next(factory(kind) for fits, factory in FACTORIES if fits(kind))
+        return hook
+
+
+HOOKS: Final = _Hooks(SIMPLE)
+
+
 def _converter() -> Converter:
+    from cattrs import Converter
+
     converter = Converter()
-    converter.register_structure_hook(str, _text)
-    converter.register_structure_hook_func(lambda kind: kind == FreeText, _free_text)
-    converter.register_structure_hook(bool, _boolean)
-    converter.register_structure_hook(int, _integer)
-    converter.register_structure_hook_factory(_is_bounded, _bounded)
-    converter.register_structure_hook_factory(_is_tuple, _tuple)
-    converter.register_structure_hook_factory(_is_mapping, _mapping)
-    converter.register_structure_hook_factory(_is_class, _ObjectHook)
-    converter.register_unstructure_hook_factory(_is_class, _unstructure)
-    converter.register_unstructure_hook(tuple, lambda values: [converter.unstructure(value) for value in values])
+    for simple, hook in SIMPLE.items():
+        converter.register_structure_hook_func(partial(operator.eq, simple), hook)
+    for fits, factory in FACTORIES:
+        converter.register_structure_hook_factory(fits, factory)
+    converter.register_unstructure_hook_func(_is_class, _plain)
     return converter
 
 
-CONVERTER: Final = _converter()
-"""For whoever nests these classes in classes of their own; its hooks raise ``Broken``."""
+CONVERTER: Converter
+
+
+def __getattr__(name: str) -> object:
+    """``CONVERTER``, for whoever nests these classes in classes of their own; its hooks raise ``Broken``."""
+    if name != "CONVERTER":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault(name, _converter())

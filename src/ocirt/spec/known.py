@@ -58,9 +58,14 @@ SECCOMP_ARCHITECTURES: Final = tuple(
 
 
 def nearest(name: str, known: Iterable[str], reach: int) -> str | None:
-    """The known name that is at most ``reach`` letters off, in any case of letters."""
+    """The known name that is at most ``reach`` letters off, in any case of letters.
+
+    One letter more, less or other changes which letters there are by two at most: most names need no closer look.
+    """
     folded = name.casefold()
-    alike = (candidate for candidate in known if abs(len(candidate) - len(name)) <= reach)
+    letters = set(folded)
+    near = (candidate for candidate in known if abs(len(candidate) - len(name)) <= reach)
+    alike = (candidate for candidate in near if len(letters.symmetric_difference(candidate.casefold())) <= 2 * reach)
     best = min(((_distance(folded, candidate.casefold()), candidate) for candidate in alike), default=(reach + 1, ""))
     return best[1] if best[0] <= reach else None
 
