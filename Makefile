@@ -30,16 +30,16 @@ test: venv  ## run all tests; ARGS="-k name" chooses some
 fuzz: venv  ## change valid configurations 100,000 times; ARGS="COUNT SEED" repeats a run
 	$(VENV)/bin/python -m tests.mutations $(ARGS)
 
-# The machine's other Pythons, on their paths or kept by pyenv, with the tests that are soon over.
-test-others:  ## the fast tests on every other Python found here
-	@mine=$$($(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
-	for version in 3.11 3.12 3.13 3.14; do \
-		test $$version != $$mine || continue; \
-		python=$$(ls $$HOME/.pyenv/versions/$$version.*/bin/python 2>/dev/null | tail -n 1); \
-		python=$${python:-$$(command -v python$$version)} || continue; \
-		echo "== Python $$version"; \
-		$(MAKE) test PYTHON=$$python VENV=.venv-$$version ARGS='-m "not slow and not engine" $(ARGS)' || exit; \
-	done
+# The machine's other Pythons, on their paths or kept by pyenv, with the tests that are soon over; --jobs runs them
+# side by side.
+MINE = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+test-others: $(patsubst %,test-on-%,$(filter-out $(MINE),3.11 3.12 3.13 3.14))  ## the fast tests on every other Python found here
+
+test-on-%:
+	@python=$$(ls $$HOME/.pyenv/versions/$*.*/bin/python 2>/dev/null | tail -n 1); \
+	python=$${python:-$$(command -v python$*)} || exit 0; \
+	echo "== Python $*"; \
+	$(MAKE) test PYTHON=$$python VENV=.venv-$* ARGS='-m "not slow and not engine" $(ARGS)'
 
 vm-test: venv $(VENV)/virtual  ## the tests for a virtual machine, in one; ARGS="-k name" chooses some
 	@$(call debian,$(VM_PACKAGES))

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from ocirt.preparation import CgroupManager
+
 pytest.register_assert_rewrite("tests.support")
 
 from tests import support  # noqa: E402  # what is imported before that line is not rewritten
@@ -54,9 +56,14 @@ def rootfs(busybox_rootfs: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def lab(busybox_rootfs: Path, tmp_path: Path) -> Iterator[support.Lab]:
-    """A place for containers, which must be as clean afterwards as before."""
-    yield from support.checked(support.Lab(tmp_path, busybox_rootfs))
+def lab(request: pytest.FixtureRequest, busybox_rootfs: Path, tmp_path: Path) -> Iterator[support.Lab]:
+    """A place for containers, which must be as clean afterwards as before.
+
+    For ``systemd_too``, systemd makes their cgroups in the machine where it can.
+    """
+    by_systemd = request.node.get_closest_marker("systemd_too") and request.config.getoption("guest") == "systemd"
+    manager: CgroupManager = "systemd" if by_systemd else "cgroupfs"
+    yield from support.checked(support.Lab(tmp_path, busybox_rootfs, manager))
 
 
 @pytest.fixture

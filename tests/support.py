@@ -21,6 +21,7 @@ from attrs import Factory, define
 from ocirt import Bundle, Container, Spec, containers
 from ocirt.cgroups import layout
 from ocirt.errors import OCIError
+from ocirt.preparation import CgroupManager
 from ocirt.process import reap_abandoned
 from ocirt.spec import Linux, Namespace, Process
 from ocirt.streams import Stream
@@ -97,6 +98,8 @@ class Lab:
 
     directory: Path
     rootfs: Path
+    manager: CgroupManager = "cgroupfs"
+    """Who makes the cgroups, of those containers that ``create`` makes."""
     ids: list[str] = Factory(list)
 
     @property
@@ -134,6 +137,7 @@ class Lab:
             id if id is not None else self.new_id(),
             self.bundle(spec),
             root=self.root,
+            cgroup_manager=self.manager,
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
@@ -169,8 +173,9 @@ class Lab:
 
     def cgroups(self) -> list[str]:
         """The directories of our containers' cgroups, in all hierarchies."""
-        own = set(self.ids)
-        parents = {directory for _, directory in layout.here().directories}
+        own = {*self.ids, *(f"ocirt-{id}.scope" for id in self.ids)}
+        slices = {f"{hierarchy.mountpoint}/system.slice" for hierarchy in layout.here().layout.hierarchies}
+        parents = {*(directory for _, directory in layout.here().directories), *filter(os.path.isdir, slices)}
         return sorted(entry.path for parent in parents for entry in os.scandir(parent) if entry.name in own)
 
     def remains(self) -> list[str]:

@@ -63,6 +63,8 @@ class Creation:
     terminal: Terminal | None = None
     hooks_began: bool = False
     tasks_limited: bool = False
+    began: int = 0
+    """When init did, in clock ticks after boot, once there is a unit: systemd removes that as soon as init is dead."""
     rdt_group: rdt.Group | None = None
     directory: StateDirectory = field(init=False)
     record: Record = field(init=False)
@@ -151,6 +153,7 @@ class Creation:
         """Unless init has failed already: why, it tells in a moment."""
         from ocirt.cgroups import systemd
 
+        self.began = start_time(launched.pid)[1]
         try:
             systemd.start(unit, launched.pid, self.prepared.early_limits)
         except SetupError:
@@ -182,15 +185,25 @@ class Creation:
             self._make_cgroup(launched)
             launched.done(Purpose.CGROUPS)
             self._allow_devices()
-            self._limit()
+            self._limit(launched)
             self._join_cgroup(launched.pid)
             launched.done(Purpose.JOINED)
         self._identify(launched.pid)
 
-    def _limit(self) -> None:
-        """Before anybody is in the cgroup. Only those who build the container must not run into its limit of tasks."""
-        if self.prepared.limits:
+    def _limit(self, launched: Launch | None = None) -> None:
+        """Before anybody is in the cgroup. Only those who build the container must not run into its limit of tasks.
+
+        systemd has put init there; unless that has failed already, and all is gone: why, it tells in a moment.
+        """
+        if not self.prepared.limits:
+            return
+        try:
             self._apply(self.prepared.early_limits)
+        except SetupError as error:
+            if launched is None or self.record.unit is None or error.errno != errno.ENOENT:
+                raise
+            if not _has_ended(launched.pidfd):
+                raise
 
     def _limit_tasks(self, launched: Launch) -> None:
         """Once init is alone, and before there is a hook; those who made it count until they are reaped."""
@@ -264,7 +277,9 @@ class Creation:
 
     def _died(self, launched: Launch) -> InitDied:
         error = launched.died()
-        error.oom_killed = verdict.oom_killed(self.record.cgroup, self.record.used_before)
+        error.oom_killed = verdict.oom_killed(
+            self.record.cgroup, self.record.used_before, self.began or self.record.start_time
+        )
         return error
 
     def _commit(self, pid: int) -> None:

@@ -35,7 +35,8 @@ class Ending:
 class ExitStatus(int):
     """A return code, negative for a signal, that knows more: ``container.wait() == 0`` is true as ever.
 
-    What is ``None`` nobody can tell: the container had no cgroup of its own, or it was deleted by somebody else.
+    What is ``None`` nobody can tell: the container had no cgroup of its own, or it was deleted by somebody else, or
+    systemd was quicker, which removes one when the last process of it ends (of an OOM kill the kernel's log may tell).
     """
 
     _ending: Ending
@@ -144,7 +145,7 @@ class Endings:
 
 
 def _facts(record: Record) -> Facts:
-    return facts(record.cgroup).since(record.used_before)
+    return facts(record.cgroup, record.start_time).since(record.used_before)
 
 
 def _unless_replaced(record: Record, store: StateStore) -> Facts:

@@ -57,7 +57,7 @@ def _last_words(connection: socket.socket, record: Record, document: Spec, answe
 
 def _stopped(record: Record) -> OCIError:
     """While it waited for its start."""
-    if not verdict.oom_killed(record.cgroup, record.used_before):
+    if not verdict.oom_killed(record.cgroup, record.used_before, record.start_time):
         return StateError(record.id, Status.STOPPED, "start", "cannot start a container that has stopped")
     error = InitDied("process", "AwaitStart", -signal.SIGKILL)
     error.oom_killed = True

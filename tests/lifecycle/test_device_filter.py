@@ -21,9 +21,8 @@ from tests.support import SECONDS, Lab, eventually, linux, said, shell
 
 HERE = layout.here()
 MOUNT = next((hierarchy.mountpoint for hierarchy in HERE.layout.hierarchies if hierarchy.version == 2), "")
-V2 = next((own for hierarchy, own in HERE.directories if hierarchy.version == 2), "")
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.systemd_too]
 needs_programs = pytest.mark.skipif(
     devices.means(HERE.layout, rootless=False) != "program", reason="version 1 has the device lists here"
 )
@@ -49,7 +48,7 @@ def program(*rules: DeviceRule) -> Program:
 
 def filters(lab: Lab) -> tuple[int, ...]:
     """The programs of a container's cgroup."""
-    (path,) = [path for path in lab.cgroups() if path.startswith(V2)]
+    (path,) = [path for path in lab.cgroups() if path.startswith(MOUNT)]
     return attached(path)
 
 
@@ -63,7 +62,8 @@ def attached(path: str) -> tuple[int, ...]:
 
 @pytest.fixture
 def parent(lab: Lab) -> Iterator[str]:
-    """A version 2 cgroup for the cgroups of a lab's containers."""
+    """A version 2 cgroup for the cgroups of a lab's containers, at a path that is none of systemd's."""
+    lab.manager = "cgroupfs"
     path = f"{MOUNT}/ocirt-test-parent-{os.getpid()}"
     os.mkdir(path)
     yield path

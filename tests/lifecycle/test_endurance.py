@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import gc
 import os
+import re
+import signal
 import threading
 from pathlib import Path
 
 import pytest
 
 from ocirt import Bundle, Container
+from ocirt.cgroups import layout
 from ocirt.errors import OCIError
-from tests.support import SECONDS, Caller, Lab, document, host_mounts
+from ocirt.spec.limits import CPU, Memory, Pids
+from ocirt.spec.linux import Resources
+from tests.observed import place
+from tests.support import SECONDS, Caller, Lab, document, host_mounts, linux
 
 pytestmark = pytest.mark.root
 
@@ -43,6 +49,44 @@ def test_a_thousand_lives_in_a_row_leave_nothing(lab: Lab) -> None:
     assert host_mounts() == mounts
     assert lab.remains() == []
     assert memory() - used < 4 * MEBIBYTE  # one page for each life
+
+
+def cgroups() -> set[str]:
+    """Every cgroup of this machine, but for those of tests that another process runs."""
+    others = re.compile(rf"(?:ocirt-)?test-(?!{os.getpid()}-)\d+-")
+    found = set()
+    for hierarchy in layout.here().layout.hierarchies:
+        for path, names, _ in os.walk(hierarchy.mountpoint):
+            names[:] = [name for name in names if not others.match(name)]
+            found.add(path)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.systemd_too
+@pytest.mark.covers("linux.cgroupsPath")
+def test_five_hundred_lives_leave_the_cgroups_as_they_were(lab: Lab) -> None:
+    """Wherever they are, with limits, and with cgroups of their own below; whoever ends them."""
+    ids = [lab.new_id() for _ in range(3)]
+    if lab.manager == "systemd":
+        paths = (None, f":ocirt:{ids[1]}", f"system.slice:ocirt:{ids[2]}")
+    else:
+        paths = (None, f"/{ids[1]}/parent/{ids[1]}", f"{ids[2]}/nested")
+    resources = Resources(memory=Memory(limit=64 * MEBIBYTE), cpu=CPU(quota=50_000, cpus="0"), pids=Pids(50))
+    bundles = [
+        lab.bundle(document("sleep", "600", linux=linux(resources=resources, cgroups_path=path))) for path in paths
+    ]
+    before = cgroups()
+    for turn in range(500):
+        which = turn % 3
+        with Container.create(ids[which], bundles[which], root=lab.root, cgroup_manager=lab.manager) as container:
+            if turn % 5 == 0:
+                os.makedirs(f"{place(container, 'pids').path}/own/below")
+            container.start()
+            container.kill(signal.SIGKILL)
+            if turn % 2:
+                container.wait(SECONDS)
+    assert cgroups() == before
 
 
 @pytest.mark.slow

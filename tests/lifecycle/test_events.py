@@ -17,7 +17,7 @@ from ocirt.errors import NotFoundError, StateError
 from tests.observed import MIB, limited, place, reached
 from tests.support import SECONDS, Lab, document, python, shell
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.systemd_too]
 
 ALLOCATE = "tail /dev/zero"
 PROMPT_SECONDS = 5.0

@@ -22,7 +22,7 @@ from ocirt.spec.limits import WeightDevice as Weight
 from ocirt.spec.linux import Resources
 from tests.support import SECONDS, Lab, document, error_of, eventually, linux, namespaces, shell
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.systemd_too]
 
 MIB = 2**20
 

@@ -17,7 +17,7 @@ from ocirt.errors import NotFoundError
 from tests.observed import MIB, limited, place
 from tests.support import SECONDS, Lab, document, eventually, python, shell
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.systemd_too]
 
 
 @pytest.fixture

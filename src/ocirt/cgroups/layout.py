@@ -113,6 +113,15 @@ def directory(hierarchy: Hierarchy, path: str) -> str:
     return hierarchy.mountpoint + path[len(root) :].rstrip("/")
 
 
+def path_of(directory: str) -> str:
+    """What the kernel calls a cgroup: ``directory`` the other way round."""
+    hierarchies = sorted(probe().hierarchies, key=lambda hierarchy: len(hierarchy.mountpoint), reverse=True)
+    for hierarchy in hierarchies:
+        if f"{directory}/".startswith(f"{hierarchy.mountpoint}/"):
+            return hierarchy.root.rstrip("/") + directory[len(hierarchy.mountpoint) :]
+    return directory
+
+
 def _read(path: str) -> str:
     return tree.read(path)
 

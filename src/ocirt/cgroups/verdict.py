@@ -19,6 +19,13 @@ ABOVE: Final = "the host, or a cgroup above the container's, ran out of memory"
 BELOW: Final = "a memory limit that was set inside of the container was reached"
 
 
+LOGGED: Final = {
+    1: {"memory": "memory.limit_in_bytes", "memory+swap": "memory.memsw.limit_in_bytes"},
+    2: {"memory": "memory.max", "memory+swap": "memory.max"},
+}
+"""Which file has a limit that the kernel's log speaks of, by version of cgroups."""
+
+
 class Facts(NamedTuple):
     """``None`` is what nobody can tell: there was no cgroup, no such controller, or the cgroup is gone."""
 
@@ -27,10 +34,12 @@ class Facts(NamedTuple):
     cpu_seconds: float | None = None
     cause: str = ""
     """Of the OOM kills, if there were any."""
+    own: bool = False
+    """It is the container's alone already."""
 
     def since(self, before: Sequence[float]) -> Facts:
         """Without what others did in the cgroup (``used``); a peak is the container's only if it is a new one."""
-        if not before:
+        if self.own or not before:
             return self
         kills, peak, seconds = before
         own_kills = None if self.oom_kills is None else self.oom_kills - int(kills)
@@ -45,18 +54,20 @@ def used(cgroup: Cgroup) -> tuple[float, ...]:
     return (now.oom_kills or 0, now.peak_bytes or 0, now.cpu_seconds or 0.0)
 
 
-def oom_killed(cgroup: Cgroup, before: Sequence[float] = ()) -> bool | None:
+def oom_killed(cgroup: Cgroup, before: Sequence[float] = (), began: int = 0) -> bool | None:
     """Whether the kernel's OOM killer has hit the container by now."""
-    kills = facts(cgroup).since(before).oom_kills
+    kills = facts(cgroup, began).since(before).oom_kills
     return None if kills is None else kills > 0
 
 
-def facts(cgroup: Cgroup) -> Facts:
-    """What the cgroup tells now."""
+def facts(cgroup: Cgroup, began: int = 0) -> Facts:
+    """What the cgroup tells now; and if it is gone, the kernel's log since then, in clock ticks after boot."""
     if not cgroup.directories:
         return Facts()
     memory, cpu = Place.of(cgroup, "memory"), Place.of(cgroup, "cpuacct")
     kills = oom_kills(memory)
+    if kills is None and memory.version and not os.path.isdir(memory.path):
+        return _logged(memory, began / os.sysconf("SC_CLK_TCK"))
     peak = memory.number("memory.max_usage_in_bytes" if memory.version == 1 else "memory.peak")
     return Facts(kills, peak, _seconds(cpu), _cause(memory) if kills else "")
 
@@ -109,6 +120,23 @@ def _cause(place: Place) -> str:
     if limit is not None and place.table("memory.events.local").get("oom"):
         return f"memory.max {size(limit)} reached"
     return BELOW if place.table("memory.events").get("oom") else ABOVE
+
+
+def _logged(place: Place, began: float) -> Facts:
+    from ocirt.cgroups import kernel_log, layout
+
+    path = layout.path_of(place.path)
+    found = kernel_log.kills(path, began)
+    if found is None:
+        return Facts()
+    if not found:
+        return Facts(0, own=True)
+    last = found[-1]
+    cause = BELOW if last.limited_by.startswith(f"{path}/") else ABOVE
+    if last.limited_by == path and last.used_up:
+        name, limit = next(iter(last.used_up.items()))
+        cause = f"{LOGGED[place.version][name]} {size(limit)} reached"
+    return Facts(len(found), cause=cause, own=True)
 
 
 def size(count: int) -> str:

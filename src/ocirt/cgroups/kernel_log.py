@@ -1,0 +1,88 @@
+"""What the kernel's log says of OOM kills: for a container whose cgroup is gone before anybody could ask it.
+
+systemd removes a scope as soon as it is empty. The lines of a kill are written before the victim has its SIGKILL, so
+they are there once its end is known; but beyond ten kills within five seconds the kernel leaves some out. As a rule
+root alone may read them (dmesg_restrict in sysctl/kernel.rst; the format of /dev/kmsg: ABI/testing/dev-kmsg).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+RECORD_BYTES = 8192
+"""The kernel's own bound: a shorter buffer gets EINVAL."""
+
+USAGE = re.compile(r"^(memory(?:\+swap)?): usage (\d+)kB, limit (\d+)kB")
+
+
+class Kill(NamedTuple):
+    """One process of a cgroup, or of one below it."""
+
+    limited_by: str
+    """The cgroup whose limit was reached, as its victim's is written; empty if the machine ran out of memory."""
+    used_up: dict[str, int]
+    """Limits of that one which were reached, ``memory`` and ``memory+swap``, in bytes."""
+
+
+def kills(path: str, began: float) -> tuple[Kill, ...] | None:
+    """Those in a cgroup, given from its hierarchy's root on, since a time in seconds after boot.
+
+    ``None`` where nobody can tell: who may not read the log, and where it shows none and does not reach back so far.
+    """
+    found: list[Kill] = []
+    used_up: dict[str, int] = {}
+    oldest: float | None = None
+    suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+    for at, text in _records():
+        oldest = at if oldest is None else oldest
+        if at < began - suspended:  # the log's clock stands still meanwhile
+            continue
+        if (usage := USAGE.match(text)) is not None:
+            name, used, limit = usage.groups()
+            used_up |= {name: int(limit) * 1024} if int(used) >= int(limit) else {}
+        elif text.startswith("oom-kill:"):
+            found += [Kill(_member(text, "oom_memcg"), used_up)] if _concerns(text, _escaped(path)) else []
+            used_up = {}
+    return tuple(found) if found or (oldest is not None and oldest <= began) else None
+
+
+def _concerns(text: str, path: str) -> bool:
+    return any(f",task_memcg={path}{end}" in text for end in (",", "/"))
+
+
+def _member(text: str, name: str) -> str:
+    """A cgroup's name may hold a comma, so this goes on to the next name."""
+    found = re.search(rf",{name}=(.*?),task_memcg=", text)
+    return found.group(1) if found is not None else ""
+
+
+def _escaped(path: str) -> str:
+    return "".join(chr(c) if 32 <= c < 127 and c != 92 else f"\\x{c:02x}" for c in os.fsencode(path))
+
+
+def _records() -> Iterator[tuple[float, str]]:
+    """When, in seconds, and what."""
+    with contextlib.suppress(PermissionError, FileNotFoundError):
+        fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            yield from _read(fd)
+        finally:
+            os.close(fd)
+
+
+def _read(fd: int) -> Iterator[tuple[float, str]]:
+    while True:
+        try:
+            record = os.read(fd, RECORD_BYTES)
+        except BrokenPipeError:  # it was overwritten before we came to it; the next one is there
+            continue
+        except BlockingIOError:
+            return
+        prefix, _, text = record.decode("ascii", "replace").partition(";")
+        _, _, microseconds, *_ = prefix.split(",")
+        yield int(microseconds) / 1e6, text.partition("\n")[0]
