@@ -25,6 +25,7 @@ echo /run/modprobe >/proc/sys/kernel/modprobe
 
 # CRIU tries the kernel out in /tmp.
 mkdir -p /run/overlay/upper /run/overlay/work
+chmod 1777 /run/overlay/upper
 mount -t overlay -o lowerdir=/tmp,upperdir=/run/overlay/upper,workdir=/run/overlay/work tmp /tmp
 
 # A disk as tests know it; the rest of the machine is read-only. It is in memory, and gone afterwards.
