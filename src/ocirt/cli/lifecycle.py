@@ -40,8 +40,9 @@ def create(call: Call) -> int:
 def start(call: Call) -> int:
     container = _load(call)
     with _proxy(container) as proxy:
+        process = _watched(container) if proxy is not None else None
         container.start()
-        _await_readiness(container.process, proxy)
+        _await_readiness(process, proxy)
     return 0
 
 
@@ -209,6 +210,10 @@ def _write_pid(call: Call, process: Process) -> None:
         from ocirt.cli.handover import write_pid_file
 
         write_pid_file(call.options.text("pid-file"), process.pid)
+
+
+def _watched(container: Container) -> Process | None:
+    return type(container).load(container.id, root=container._store.root).process
 
 
 def _load(call: Call) -> Container:
