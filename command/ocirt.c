@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define SUFFIX "-python"
+#define CALLED "called=" /* an option of python's -X that is for us alone */
 #define NO_COMMAND 127 /* sh(1): there is no such program */
 
 static int fail(const char *path, const char *what)
@@ -43,7 +44,7 @@ static char *interpreter(const char *script, char *line, size_t size)
 
 int main(int argc, char *argv[], char *envp[])
 {
-	static char script[PATH_MAX + sizeof SUFFIX], line[PATH_MAX + 4];
+	static char script[PATH_MAX + sizeof SUFFIX], line[PATH_MAX + 4], called[PATH_MAX + sizeof CALLED] = CALLED;
 	ssize_t length = readlinkat(AT_FDCWD, "/proc/self/exe", script, PATH_MAX);
 	if (length < 0)
 		return fail("/proc/self/exe", "cannot be read");
@@ -53,14 +54,19 @@ int main(int argc, char *argv[], char *envp[])
 		return fail(script, "does not name its interpreter");
 
 	int given = argc > 0 ? argc - 1 : 0;
-	char *args[given + 5];
+	size_t name = argc > 0 ? strlen(argv[0]) : 0;
+	if (name < PATH_MAX)
+		memcpy(called + sizeof CALLED - 1, argc > 0 ? argv[0] : "", name);
+	char *args[given + 7];
 	args[0] = python;
 	args[1] = (char[]){"-I"};
 	args[2] = (char[]){"-S"};
-	args[3] = script;
+	args[3] = (char[]){"-X"};
+	args[4] = called;
+	args[5] = script;
 	for (int i = 0; i < given; i++)
-		args[4 + i] = argv[1 + i];
-	args[given + 4] = NULL;
+		args[6 + i] = argv[1 + i];
+	args[given + 6] = NULL;
 	execve(python, args, envp);
 	return fail(python, "cannot be executed");
 }

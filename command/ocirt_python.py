@@ -45,6 +45,8 @@ def beside() -> list[str]:
     return [path for path in paths if posix.access(f"{path}/ocirt/__main__.py", posix.R_OK)][:1]
 
 
+if called := sys._xoptions.get("called"):  # by a link named runc, perhaps
+    sys.argv[0] = str(called)
 if sys.flags.no_site:
     sys.path += beside()
     sys.meta_path.append(Site)

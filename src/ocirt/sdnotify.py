@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import socket
 import stat
 import threading
@@ -172,7 +173,9 @@ class Proxy:
                 self.serve(pidfd, main, once=False)
 
         self._companion = threading.Thread(target=serve, daemon=True)
-        self._companion.start()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        self._companion.start()  # without signals: it would not interrupt what the main thread waits in
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def __enter__(self) -> Self:
         return self

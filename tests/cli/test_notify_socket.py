@@ -241,7 +241,7 @@ def test_the_container_cannot_change_the_directory(notified: Commands, manager: 
     script = (
         "exec 2>&1; touch /run/notify/x; rm /run/notify/notify.sock;"
         "grep ' /run/notify ' /proc/mounts; echo $NOTIFY_SOCKET;"
-        "send 1 0 0 READY=1; echo sent"
+        "send 1 0 0 X_NOTHING=1; echo sent"
     )
     notified.configure(["sh", "-c", script])
     started(notified, tmp_path / "manager", "run", notified.id)

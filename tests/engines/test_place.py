@@ -20,7 +20,7 @@ def test_calls_of_ocirt_are_noted_and_made() -> None:
     with place() as there:
         assert there.run(str(there.log.program), "--log-format", "json", "--version").startswith("ocirt version")
         done = there.tried(str(there.log.program), "state", "two words")
-        assert (done.returncode, "does not exist" in done.stderr) == (1, True)
+        assert (done.returncode, "invalid container ID format" in done.stderr) == (1, True)
         assert there.log.calls() == [["ocirt", "--log-format", "json", "--version"], ["ocirt", "state", "two words"]]
         assert there.log.commands()[1:] == ["state"]
         assert there.log.others() == []

@@ -146,15 +146,19 @@ def _send(process: Process, number: int) -> None:
 
 @contextlib.contextmanager
 def _awaited(process: Process) -> Iterator[None]:
-    """Hand on ``AWAITED`` too. Nothing may be executed meanwhile, since a mask is inherited."""
+    """Hand on ``AWAITED`` too. Nothing may be executed meanwhile, since a mask is inherited.
+
+    The listener has all other signals blocked: one that the kernel gave to it would not interrupt the relay.
+    """
 
     def hand_on() -> None:
         while (told := signal.sigwaitinfo(AWAITED)).si_pid != os.getpid():
             _send(process, told.si_signo)
 
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     listener = threading.Thread(target=hand_on, daemon=True)
     listener.start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, {*before, *AWAITED})
     try:
         yield
     finally:
