@@ -14,7 +14,7 @@ BENCH_PACKAGES = bubblewrap crun runc
 VM_PACKAGES    = apparmor busybox-static criu debootstrap kmod qemu-system-x86
 SOURCES = build_ffi.py $(wildcard src/ocirt/_native/*.[ch] command/*.*)
 
-.PHONY: help demo test fuzz test-others vm-test check format bench venv clean
+.PHONY: help demo test packages fuzz test-others vm-test check format bench venv clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -23,15 +23,16 @@ help:  ## show this list
 demo: venv  ## run containers and show what came out
 	$(VENV)/bin/python examples/demo.py
 
-test: venv  ## run all tests; ARGS="-k name" chooses some
-	@$(call debian,$(TEST_PACKAGES) $(ENGINE_PACKAGES))
+test: venv packages  ## run all tests; ARGS="-k name" chooses some
 	$(PYTEST)
+
+packages:  ## the Debian packages that tests use, when root
+	@$(call debian,$(TEST_PACKAGES) $(ENGINE_PACKAGES))
 
 fuzz: venv  ## change valid configurations 100,000 times; ARGS="COUNT SEED" repeats a run
 	$(VENV)/bin/python -m tests.mutations $(ARGS)
 
-# The machine's other Pythons, on their paths or kept by pyenv, with the tests that are soon over; --jobs runs them
-# side by side.
+# The machine's other Pythons, on their paths or kept by pyenv, with the tests that are soon over.
 MINE = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 test-others: $(patsubst %,test-on-%,$(filter-out $(MINE),3.11 3.12 3.13 3.14))  ## the fast tests on every other Python found here
 
