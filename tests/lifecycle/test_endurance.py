@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import re
 import signal
 import threading
 from pathlib import Path
@@ -51,15 +50,10 @@ def test_a_thousand_lives_in_a_row_leave_nothing(lab: Lab) -> None:
     assert memory() - used < 4 * MEBIBYTE  # one page for each life
 
 
-def cgroups() -> set[str]:
-    """Every cgroup of this machine, but for those of tests that another process runs."""
-    others = re.compile(rf"(?:ocirt-)?test-(?!{os.getpid()}-)\d+-")
-    found = set()
-    for hierarchy in layout.here().layout.hierarchies:
-        for path, names, _ in os.walk(hierarchy.mountpoint):
-            names[:] = [name for name in names if not others.match(name)]
-            found.add(path)
-    return found
+def cgroups_of(ids: list[str]) -> set[str]:
+    """All over the machine, with those above that were made for them; others come and go meanwhile."""
+    roots = [hierarchy.mountpoint for hierarchy in layout.here().layout.hierarchies]
+    return {path for root in roots for path, _, _ in os.walk(root) if any(id in path for id in ids)}
 
 
 @pytest.mark.slow
@@ -76,17 +70,17 @@ def test_five_hundred_lives_leave_the_cgroups_as_they_were(lab: Lab) -> None:
     bundles = [
         lab.bundle(document("sleep", "600", linux=linux(resources=resources, cgroups_path=path))) for path in paths
     ]
-    before = cgroups()
     for turn in range(500):
         which = turn % 3
         with Container.create(ids[which], bundles[which], root=lab.root, cgroup_manager=lab.manager) as container:
             if turn % 5 == 0:
                 os.makedirs(f"{place(container, 'pids').path}/own/below")
             container.start()
+            assert turn or cgroups_of(ids) != set()
             container.kill(signal.SIGKILL)
             if turn % 2:
                 container.wait(SECONDS)
-    assert cgroups() == before
+    assert cgroups_of(ids) == set()
 
 
 @pytest.mark.slow
