@@ -70,7 +70,7 @@ clean:  ## remove all that these targets made
 	find . -name __pycache__ -type d -prune -exec rm -r {} +
 
 # pip learned --group, for PEP 735's dependency groups, in 25.1; Debian 12 has 23.
-$(VENV)/installed: pyproject.toml $(wildcard command/*)
+$(VENV)/installed: pyproject.toml $(wildcard command/*.*)
 	@$(call debian,$(BUILD_PACKAGES))
 	$(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
