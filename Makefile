@@ -32,7 +32,8 @@ packages:  ## the Debian packages that tests use, when root
 fuzz: venv  ## change valid configurations 100,000 times; ARGS="COUNT SEED" repeats a run
 	$(VENV)/bin/python -m tests.mutations $(ARGS)
 
-# The machine's other Pythons, on their paths or kept by pyenv, with the tests that are soon over.
+# The machine's other Pythons, on their paths or kept by pyenv, with the tests that are soon over, and without those of
+# the command, which are a thousand interpreters more (test_installed.py runs it on each).
 MINE = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 test-others: $(patsubst %,test-on-%,$(filter-out $(MINE),3.11 3.12 3.13 3.14))  ## the fast tests on every other Python found here
 
@@ -40,7 +41,7 @@ test-on-%:
 	@python=$$(ls $$HOME/.pyenv/versions/$*.*/bin/python 2>/dev/null | tail -n 1); \
 	python=$${python:-$$(command -v python$*)} || exit 0; \
 	echo "== Python $*"; \
-	$(MAKE) test PYTHON=$$python VENV=.venv-$* ARGS='-m "not slow and not engine" $(ARGS)'
+	$(MAKE) test PYTHON=$$python VENV=.venv-$* ARGS='-m "not slow and not engine" --ignore=tests/cli $(ARGS)'
 
 vm-test: venv $(VENV)/virtual  ## the tests for a virtual machine, in one; ARGS="-k name" chooses some
 	@$(call debian,$(VM_PACKAGES))

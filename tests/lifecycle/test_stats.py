@@ -40,8 +40,8 @@ def test_memory_of_a_file_of_known_size(lab: Lab) -> None:
     assert 16 * MIB <= memory.usage_bytes < 18 * MIB
     assert memory.peak_bytes is None or memory.peak_bytes >= memory.usage_bytes
     assert memory.cache_bytes is not None
-    assert 16 * MIB <= memory.cache_bytes < 17 * MIB
-    assert memory.raw["total_shmem" if "total_shmem" in memory.raw else "shmem"] >= 16 * MIB
+    assert 14 * MIB < memory.cache_bytes < 18 * MIB  # the kernel counts up to 64 pages for each processor later
+    assert memory.raw["total_shmem" if "total_shmem" in memory.raw else "shmem"] > 14 * MIB
     assert memory.oom_kills_count == 0
 
 
