@@ -252,7 +252,7 @@ def _hook_failure(op: RunHook, event: Failed) -> OCIError:
 
 
 def hint(op: Op, event: Failed) -> str:
-    """A remedy, where the errno alone would send people searching."""
+    """A remedy, where the errno alone would send people searching. Long, because it is a table."""
     name = type(op).__name__
     match name, event.call, event.errno:
         case "MountFilesystem", "openat2" | "fstat", errno.ELOOP | errno.ENOTDIR if type_ := _kernels_own(op):

@@ -76,9 +76,9 @@ def working(there: Place) -> Iterator[str]:
 
 
 def test_a_command_is_run(there: Place, calls: list[str], working: str) -> None:
-    volume = f"--volume={there.directory}/work:/work:ro"
+    volume = f"--volume={there.directory}/work:/data:ro"
     run = ["buildah", "run", "--isolation=oci", "--network=none", volume, "--user=alice", working, "--"]
-    script = "cat /work/hello; id -un; test ! -w /hello; cat; exit 7"
+    script = "cat /data/hello; id -un; test ! -w /hello; cat; exit 7"
     done = there.tried(*run, "sh", "-c", script, input="typed\n")
     assert (done.stdout, done.returncode) == ("hello\nalice\ntyped\n", 7), done.stderr
     calls += RUN_STEP

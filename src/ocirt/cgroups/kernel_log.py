@@ -52,7 +52,8 @@ def kills(path: str, began: float) -> tuple[Kill, ...] | None:
 
 
 def _concerns(text: str, path: str) -> bool:
-    return any(f",task_memcg={path}{end}" in text for end in (",", "/"))
+    """Somebody's cgroup may have a name that reads like the rest of such a line: what can be read twice is not."""
+    return text.count(",task_memcg=") == 1 and any(f",task_memcg={path}{end}" in text for end in (",", "/"))
 
 
 def _member(text: str, name: str) -> str:
@@ -84,5 +85,6 @@ def _read(fd: int) -> Iterator[tuple[float, str]]:
         except BlockingIOError:
             return
         prefix, _, text = record.decode("ascii", "replace").partition(";")
-        _, _, microseconds, *_ = prefix.split(",")
-        yield int(microseconds) / 1e6, text.partition("\n")[0]
+        priority, _, microseconds, *_ = prefix.split(",")
+        # Whoever may write there, a container perhaps, is never taken for the kernel: that alone has facility 0.
+        yield int(microseconds) / 1e6, text.partition("\n")[0] if int(priority) < 8 else ""
