@@ -34,6 +34,7 @@ from ocirt.wire import (
     ListenerOpened,
     NetlinkOpened,
     TerminalOpened,
+    TreeOffered,
     decode,
     encode,
 )
@@ -145,7 +146,7 @@ class Launch:
 
 def _discard(event: Event) -> None:
     """Let go of what came with it."""
-    if isinstance(event, (TerminalOpened, NetlinkOpened, ListenerOpened)) and event.fd >= 0:
+    if isinstance(event, (TerminalOpened, NetlinkOpened, TreeOffered, ListenerOpened)) and event.fd >= 0:
         os.close(event.fd)
 
 

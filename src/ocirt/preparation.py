@@ -44,6 +44,8 @@ class Request:
     bundle: Bundle
     cgroup_manager: CgroupManager = "cgroupfs"
     throw_away_layer: bool = False
+    layers: tuple[str, ...] = ()
+    """With that layer, directories that lie between it and the rootfs, the top one first."""
     shown: tuple[str, ...] = ()
     """With that layer, only these names at the top of the rootfs."""
     new_keyring: bool = True
@@ -121,7 +123,8 @@ def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
     container_id = ID_MARK if reusable else request.container_id
     scratch = f"{store.root}/{container_id}/{SCRATCH}" if request.throw_away_layer else None
     wishes = (request.cgroup_manager, request.shown, request.new_keyring, request.strict_resources)
-    key = (ours, scratch, rootfs, *wishes, request.kept, request.activated, request.notifies, request.pivots)
+    files = (request.kept, request.activated, request.notifies, request.pivots)
+    key = (ours, scratch, rootfs, request.layers, *wishes, *files)
     known = bundle._prepared.get(key)
     if known is not None and known.host is host and known.here is here:
         return known
@@ -130,6 +133,7 @@ def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
         bundle._directory,
         rootfs,
         scratch,
+        request.layers,
         ours,
         shown=request.shown,
         keyring=request.new_keyring,

@@ -138,6 +138,12 @@ class NetlinkOpened(Said):
     fd: int
 
 
+class TreeOffered(Said):
+    """A file system that is mounted nowhere, as an open directory."""
+
+    fd: int
+
+
 class Started(Said):
     """The start request was heard; next comes the program, or a failure."""
 
@@ -159,7 +165,7 @@ class Failed(Said):
     detail: str
 
 
-Event = Cloned | SyncRequested | TerminalOpened | NetlinkOpened | Started | ListenerOpened | Failed
+Event = Cloned | SyncRequested | TerminalOpened | NetlinkOpened | TreeOffered | Started | ListenerOpened | Failed
 
 
 def decode(frame: bytes, fd: int) -> Event:
@@ -173,6 +179,8 @@ def decode(frame: bytes, fd: int) -> Event:
         return TerminalOpened(fd, index=index)
     if kind == lib.EVENT_NETLINK:
         return NetlinkOpened(fd, index=index)
+    if kind == lib.EVENT_TREE:
+        return TreeOffered(fd, index=index)
     if kind == lib.EVENT_STARTED:
         return Started(index=index)
     if kind == lib.EVENT_LISTENER:

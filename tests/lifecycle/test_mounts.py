@@ -10,6 +10,8 @@ from attrs import frozen
 
 from ocirt import Spec
 from ocirt.errors import OCIError, SetupError
+from ocirt.host import Host
+from ocirt.plan.overlay import ONE_BY_ONE
 from ocirt.spec import Mount, Root
 from tests.support import Lab, document, linux, shell
 
@@ -336,3 +338,46 @@ def test_mounts_need_a_mount_namespace(lab: Lab) -> None:
     alone = tuple(entry for entry in linux().namespaces if entry.type != "mount")
     with pytest.raises(OCIError, match='"type": "mount"'):
         lab.create(document("true").evolve(linux=linux(namespaces=alone)))
+
+
+def layers(directory: Path, count: int) -> list[Path]:
+    """Directories with a file each, all of which have one besides that tells whose it is."""
+    made = [directory / f"layer-{'long' * 10}-{number}" for number in range(count)]
+    for number, layer in enumerate(made):
+        layer.mkdir()
+        (layer / f"only-{number}").write_text("")
+        (layer / "common").write_text(f"{number}\n")
+    return made
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_an_overlay_on_the_root_is_the_root(lab: Lab, tmp_path: Path, count: int) -> None:
+    """So a bundle's layers need nobody to mount them; as many as an image has, whose paths no parameter would hold."""
+    if not supports_separate_lowers():
+        pytest.skip("needs Linux 6.8")
+    upper, work, empty = (tmp_path / name for name in ("upper", "work", "empty"))
+    for path in (upper, work, empty):
+        path.mkdir()
+    stack = [*map(str, layers(tmp_path, count)), str(lab.rootfs)]
+    overlay = Mount(
+        "/", "overlay", "overlay", (f"lowerdir={':'.join(stack)}", f"upperdir={upper}", f"workdir={work}")
+    )
+    spec = shell("cat /common; ls -d /only-* | wc -l; echo new > /written; ls /proc/self/fd > /dev/null && pwd")
+    spec = spec.evolve(root=Root(str(empty), readonly=False), mounts=(overlay, *spec.mounts))
+    assert lab.output(spec) == f"0\n{count}\n/\n"
+    assert (upper / "written").read_text() == "new\n"
+    assert list(empty.iterdir()) == []
+
+
+def test_a_bind_mount_on_the_root_is_the_root(lab: Lab, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    spec = shell("ls -d /bin /proc/self/exe")
+    bind = Mount("/", None, str(lab.rootfs), ("bind",))
+    spec = spec.evolve(root=Root(str(empty), readonly=False), mounts=(bind, *spec.mounts))
+    assert lab.output(spec) == "/bin\n/proc/self/exe\n"
+    assert list(empty.iterdir()) == []
+
+
+def supports_separate_lowers() -> bool:
+    return Host.probe().kernel >= ONE_BY_ONE

@@ -59,7 +59,7 @@ def test_the_same_path_is_masked_once() -> None:
 
 def test_a_throw_away_layer_lies_over_the_rootfs() -> None:
     plan = planned(site=Site("c", "/bundle", "/rootfs", "/scratch"))
-    assert of(plan, t.OverlayRootfs) == [t.OverlayRootfs("/rootfs", "/scratch", False, origin="root.path")]
+    assert of(plan, t.OverlayRootfs) == [t.OverlayRootfs(("/rootfs",), "/scratch", False, origin="root.path")]
     assert of(plan, t.AttachRootfs) == []
 
 

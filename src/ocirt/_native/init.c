@@ -37,6 +37,7 @@ static const struct {
 	[OP_OPEN_TREE] = {op_open_tree, 4, 1},
 	[OP_ATTACH_ROOTFS] = {op_attach_rootfs, 2, 1},
 	[OP_OVERLAY_ROOTFS] = {op_overlay_rootfs, 1, 2},
+	[OP_OFFER_OVERLAY] = {op_offer_overlay, 1, 3},
 	[OP_SELECT_ROOTFS] = {op_select_rootfs, 1, 2},
 	[OP_PIVOT_ROOT] = {op_pivot_root, 1, 0},
 	[OP_CHANGE_ROOT] = {op_change_root, 1, 0},

@@ -45,9 +45,20 @@ static int attach(int mount, int target)
 	return result;
 }
 
+/* What lies on "/" is where the container's paths start from then on: its own
+ * descriptor would still lead below it. */
+static bool became_root(struct plan *plan, const char *target, int mount)
+{
+	if (strcmp(target, "/") != 0 || plan->rootfs < 0)
+		return false;
+	close(plan->rootfs);
+	plan->rootfs = mount;
+	return true;
+}
+
 /* What the file system itself says of a refused parameter; fsopen(2) lets it be
  * read from the context, one message a read. */
-static int explain(int fs, const char *what)
+int explain(int fs, const char *what)
 {
 	int error = errno;
 	char message[256];
@@ -147,9 +158,8 @@ int op_mount_filesystem(struct plan *plan, const struct wire_op *op)
 	result = attach(mount, target);
 	if (result == 0 && NUMBER(1))
 		result = remount(plan, op, mount);
-	close(mount);
 	close(target);
-	return result;
+	return became_root(plan, STRING(0), mount) ? result : close(mount) | result;
 }
 
 /* crun's copy-symlink: the link itself is made again. One that is there already
@@ -205,9 +215,8 @@ int op_bind_mount(struct plan *plan, const struct wire_op *op)
 	if (target < 0)
 		return -1;
 	result = attach(tree, target);
-	close(tree);
 	close(target);
-	return result;
+	return became_root(plan, STRING(0), tree) ? result : close(tree) | result;
 }
 
 /* A mount that stands already: remounts, and "ro" that had to wait. */

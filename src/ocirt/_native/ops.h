@@ -85,6 +85,9 @@ int open_device(const struct plan *plan, const char *path, int flags, unsigned m
 int map_owners(const struct plan *plan, int tree, uint64_t namespace, bool recursive);
 int copy_up(int covered, int mount, bool owner, const char *target);
 
+/* mounts.c */
+int explain(int fs, const char *what);
+
 operation op_join_namespaces, op_join_process, op_unshare, op_clone, op_sync, op_become_root, op_write_proc,
 	op_set_hostname, op_set_domainname, op_loopback_up, op_set_propagation, op_open_tree, op_attach_rootfs,
 	op_overlay_rootfs, op_select_rootfs, op_pivot_root, op_change_root, op_cover_root, op_mask_path, op_readonly_path, op_make_directory,
@@ -93,6 +96,6 @@ operation op_join_namespaces, op_join_process, op_unshare, op_clone, op_sync, op
 	op_set_capabilities, op_set_scheduler, op_set_io_priority, op_set_affinity, op_set_personality,
 	op_set_memory_policy, op_join_keyring, op_set_label, op_set_file_label, op_set_umask, op_change_directory,
 	op_find_home, op_find_program, op_run_hook, op_await_start, op_exec, op_kill_when_orphaned, op_offer_netlink,
-	op_install_seccomp, op_keep_descriptors;
+	op_install_seccomp, op_keep_descriptors, op_offer_overlay;
 
 #endif

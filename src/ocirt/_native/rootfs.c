@@ -102,39 +102,78 @@ static int mount_scratch(const char *where)
 	return mount;
 }
 
-static int layer(const char *lower, const char *scratch, bool in_user_namespace)
+/* `count` strings of the operation, from `first` on: the lower directories, the
+ * top one first. Several go one by one, since no value may have 256 bytes. */
+static int set_lowers(const struct plan *plan, const struct wire_op *op, int fs, uint32_t first, uint32_t count)
 {
-	char upper[PATH_MAX], work[PATH_MAX];
+	const char *key = count == 1 ? "lowerdir" : "lowerdir+";
+
+	for (uint32_t i = first; i < first + count; i++)
+		if (CALL(fsconfig, fs, FSCONFIG_SET_STRING, key, STRING(i), 0) < 0)
+			return -1;
+	return 0;
+}
+
+/* An overlayfs that is mounted nowhere yet. In a user namespace it keeps its notes
+ * in user xattrs. `plain`: what it makes of the upper directory is to be a lower
+ * one of others, so all of a file is there, under its own name. */
+static int layer(const struct plan *plan, const struct wire_op *op, uint32_t first, uint32_t count,
+		 const char *upper, const char *work, bool in_user_namespace, bool plain)
+{
 	int fs = CALL(fsopen, "overlay", FSOPEN_CLOEXEC), tree;
 
-	snprintf(upper, sizeof upper, "%s/upper", scratch);
-	snprintf(work, sizeof work, "%s/work", scratch);
 	note("overlay");
-	if (fs < 0 || CALL(fsconfig, fs, FSCONFIG_SET_STRING, "lowerdir", lower, 0) < 0 ||
+	if (fs < 0)
+		return -1;
+	if (set_lowers(plan, op, fs, first, count) < 0 ||
 	    CALL(fsconfig, fs, FSCONFIG_SET_STRING, "upperdir", upper, 0) < 0 ||
 	    CALL(fsconfig, fs, FSCONFIG_SET_STRING, "workdir", work, 0) < 0 ||
 	    (in_user_namespace && CALL(fsconfig, fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0) < 0) ||
+	    (plain && CALL(fsconfig, fs, FSCONFIG_SET_STRING, "metacopy", "off", 0) < 0) ||
+	    (plain && CALL(fsconfig, fs, FSCONFIG_SET_STRING, "redirect_dir", "nofollow", 0) < 0) ||
+	    (plain && CALL(fsconfig, fs, FSCONFIG_SET_STRING, "index", "off", 0) < 0) ||
 	    CALL(fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		return -1;
+		return explain(fs, "overlay");
 	tree = CALL(fsmount, fs, FSMOUNT_CLOEXEC, 0);
 	close(fs);
 	return tree;
 }
 
-/* The tree at string 0 with a throw-away layer above it, which lives in a tmpfs
- * on string 1, visible to nobody. Number 0: in a user namespace (overlayfs then
- * keeps its notes in user xattrs). */
+static int layer_in_scratch(const struct plan *plan, const struct wire_op *op, uint32_t first, uint32_t count,
+			    const char *scratch, bool in_user_namespace)
+{
+	char upper[PATH_MAX], work[PATH_MAX];
+
+	snprintf(upper, sizeof upper, "%s/upper", scratch);
+	snprintf(work, sizeof work, "%s/work", scratch);
+	return layer(plan, op, first, count, upper, work, in_user_namespace, false);
+}
+
+/* A throw-away layer, which lives in a tmpfs on string 0, visible to nobody, above
+ * the trees of the other strings. Number 0: in a user namespace. */
 int op_overlay_rootfs(struct plan *plan, const struct wire_op *op)
 {
 	int scratch, tree;
 
-	note(STRING(1));
-	scratch = mount_scratch(STRING(1));
+	note(STRING(0));
+	scratch = mount_scratch(STRING(0));
 	if (scratch < 0)
 		return -1;
 	close(scratch);
-	tree = layer(STRING(0), STRING(1), NUMBER(0));
+	tree = layer_in_scratch(plan, op, 1, op->string_count - 1, STRING(0), NUMBER(0));
 	return tree < 0 ? -1 : attach(plan, tree);
+}
+
+/* An overlayfs for the host, which works on it by descriptor: it is mounted nowhere,
+ * and gone with the last descriptor. Number 0 as above; strings: the upper
+ * directory, overlayfs's workplace, the lower ones. */
+int op_offer_overlay(struct plan *plan, const struct wire_op *op)
+{
+	int tree = layer(plan, op, 2, op->string_count - 2, STRING(0), STRING(1), NUMBER(0), true);
+
+	if (tree < 0 || CALL(tell, EVENT_TREE, plan, 0, tree) < 0)
+		return -1;
+	return close(tree);
 }
 
 /* One name of the directory `whole`: a symlink is copied, a directory bound. */
@@ -173,7 +212,7 @@ int op_select_rootfs(struct plan *plan, const struct wire_op *op)
 	if (scratch < 0)
 		return -1;
 	note(STRING(0));
-	whole = NUMBER(0) ? layer(STRING(0), STRING(1), false) : CALL(open, STRING(0), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	whole = NUMBER(0) ? layer_in_scratch(plan, op, 0, 1, STRING(1), false) : CALL(open, STRING(0), O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (whole < 0 ||
 	    (NUMBER(0) && CALL(move_mount, whole, "", scratch, "whole", MOVE_MOUNT_F_EMPTY_PATH) < 0))
 		return -1;

@@ -83,6 +83,8 @@ class Site:
     """Absolute; or the lower directory where ``scratch`` is given."""
     scratch: str | None = None
     """Lay a throw-away layer over the rootfs, kept in a tmpfs mounted here."""
+    layers: tuple[str, ...] = ()
+    """With ``scratch``, directories that lie between it and the rootfs, the top one first."""
     streams: int = 0
     """Which of the standard streams (a bit each) ocirt made for this container alone."""
     joins_cgroups: bool = False

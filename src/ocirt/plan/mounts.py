@@ -7,6 +7,7 @@ and made read-only at the end (``late``).
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from ocirt.plan.context import Context
 from ocirt.plan.descriptors import NOTIFY
 from ocirt.plan.namespaces import is_mapped, see_cgroups, settle_cgroups
 from ocirt.plan.ops import NO_FD, Op, Tolerance
+from ocirt.plan.overlay import LONGEST_VALUE, separate_lowers
 from ocirt.plan.tree_ops import (
     Attributes,
     BindMount,
@@ -119,7 +121,7 @@ def _filesystem(context: Context, mount: Mount, target: str, options: MountOptio
             f"{origin}.type", f'{mount.type or "none"} names no filesystem; a bind mount has "bind" among its options'
         )
     _check_words(context, mount, options, origin)
-    parameters = _parameters(options)
+    parameters = [(part, word) for word in _parameters(options) for part in _parts(context, mount, word, origin)]
     without = RDONLY if _waits(mount, target, options) else 0
     mapping = mapped_ids(context, mount, options, origin)
     if mapping is not None and context.namespaces.has("user"):
@@ -130,14 +132,25 @@ def _filesystem(context: Context, mount: Mount, target: str, options: MountOptio
         target,
         mount.type,
         mount.source or "",
-        tuple(parameters),
+        tuple(part for part, _ in parameters),
         _attributes(options, without=without),
         _tolerance(mount, target) | _inherited(mount, options),
         NO_FD if mapping is None else mapping[0],
         _old_flags(options),
         origin=origin,
-        origins=(origin, *(f"{origin}.options[{mount.options.index(word)}]" for word in parameters)),
+        origins=(origin, *(f"{origin}.options[{mount.options.index(word)}]" for _, word in parameters)),
     )
+
+
+def _parts(context: Context, mount: Mount, parameter: str, origin: str) -> Iterator[str]:
+    """overlayfs's list of lower directories, one by one where it is longer than any value of fsconfig(2) may be."""
+    key, _, value = parameter.partition("=")
+    if mount.type != "overlay" or key != "lowerdir" or len(value.encode("utf-8", "surrogateescape")) <= LONGEST_VALUE:
+        yield parameter
+        return
+    where = f"{origin}.options[{mount.options.index(parameter)}]"
+    for lower in separate_lowers(context.host, tuple(re.split(r"(?<!\\):", value)), where):
+        yield "lowerdir+=" + re.sub(r"\\(.)", r"\1", lower)
 
 
 def _old_flags(options: MountOptions) -> int:

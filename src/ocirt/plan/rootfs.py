@@ -14,6 +14,7 @@ from ocirt.plan import binds, devices, hooks, mounts
 from ocirt.plan.context import Context, RootDirectory
 from ocirt.plan.namespaces import settle_cgroups
 from ocirt.plan.ops import Op
+from ocirt.plan.overlay import lower_directories
 from ocirt.plan.tree_ops import (
     PROPAGATION,
     RECURSIVE,
@@ -118,7 +119,8 @@ def _rootfs(context: Context) -> Op:
         if site.shown:
             # Mounts that a user namespace got from its parent are locked, and overlayfs takes no tree that has some.
             return SelectRootfs(site.rootfs, site.scratch, not in_user_namespace, site.shown, origin="root.path")
-        return OverlayRootfs(site.rootfs, site.scratch, in_user_namespace, origin="root.path")
+        lowers = lower_directories(context.host, (*site.layers, site.rootfs), "root.path")
+        return OverlayRootfs(lowers, site.scratch, in_user_namespace, origin="root.path")
     fd = binds.source_fd(context, site.rootfs, recursive=True, origin="root.path")
     return AttachRootfs(site.rootfs, fd, _is_shared(context), origin="root.path")
 

@@ -130,17 +130,32 @@ class AttachRootfs(Op):
 
 
 class OverlayRootfs(Op):
-    """A throw-away layer over a host directory, kept in a tmpfs at ``scratch``, becomes the rootfs."""
+    """A throw-away layer, kept in a tmpfs at ``scratch``, over host directories, the top one first: the rootfs."""
 
-    lower: str
+    lowers: tuple[str, ...]
     scratch: str
     in_user_namespace: bool
 
     def operands(self) -> Operands:
-        return (self.in_user_namespace,), (self.lower, self.scratch)
+        return (self.in_user_namespace,), (self.scratch, *self.lowers)
 
     def details(self) -> Iterator[str]:
-        yield f"{self.lower} (changes are thrown away)"
+        yield f"{' '.join(self.lowers)} (changes are thrown away)"
+
+
+class OfferOverlay(Op):
+    """Hand the host an overlayfs of its directories, the top one first, that is mounted nowhere."""
+
+    upper: str
+    work: str
+    lowers: tuple[str, ...]
+    in_user_namespace: bool
+
+    def operands(self) -> Operands:
+        return (self.in_user_namespace,), (self.upper, self.work, *self.lowers)
+
+    def details(self) -> Iterator[str]:
+        yield f"{self.upper} over {' '.join(self.lowers)}"
 
 
 class SelectRootfs(Op):
