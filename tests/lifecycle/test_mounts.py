@@ -359,9 +359,7 @@ def test_an_overlay_on_the_root_is_the_root(lab: Lab, tmp_path: Path, count: int
     for path in (upper, work, empty):
         path.mkdir()
     stack = [*map(str, layers(tmp_path, count)), str(lab.rootfs)]
-    overlay = Mount(
-        "/", "overlay", "overlay", (f"lowerdir={':'.join(stack)}", f"upperdir={upper}", f"workdir={work}")
-    )
+    overlay = Mount("/", "overlay", "overlay", (f"lowerdir={':'.join(stack)}", f"upperdir={upper}", f"workdir={work}"))
     spec = shell("cat /common; ls -d /only-* | wc -l; echo new > /written; ls /proc/self/fd > /dev/null && pwd")
     spec = spec.evolve(root=Root(str(empty), readonly=False), mounts=(overlay, *spec.mounts))
     assert lab.output(spec) == f"0\n{count}\n/\n"
