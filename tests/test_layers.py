@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("streams", "preparation", "sdnotify"),
     ("usage", "ending", "allowed"),
     ("process", "state", "hooks", "idmap", "notify", "answers", "bundle", "limits", "host_files", "netdevices", "rdt"),
-    ("netlink",),
+    ("netlink", "archive"),
     ("launch",),
     ("cgroups", "host", "reaping"),
     ("wire",),
@@ -37,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 IMPORTED_BY_NOBODY_BUT = {"cli": {"__main__"}, "image": {"cli"}, "checkpoint": {"cli"}}
 
 # Who may speak to C.
-NATIVE_SPEAKERS = {"wire", "launch", "host", "cgroups.device_filter", "seccomp.library"}
+NATIVE_SPEAKERS = {"wire", "launch", "host", "cgroups.device_filter", "seccomp.library", "archive.paths"}
 
 # What decides is pure: it runs on any machine, and for any machine.
 PURE = {"spec", "plan", "seccomp"}

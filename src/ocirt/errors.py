@@ -13,6 +13,8 @@
     │   └── InitDied         the container's init ended before its plan did
     ├── HookError            a hook failed or ran out of time
     ├── CriuError            CRIU could not make a checkpoint, or restore one
+    ├── ImageError           an image, or a part of one, cannot be had, read or written
+    │   └── ArchiveError     a tar archive is wrong, or wants what it may not have
     ├── ExitStatusUnknown    the process is gone and the kernel no longer tells how
     └── ProcessError         run(check=True) saw a non-zero exit
 
@@ -205,6 +207,22 @@ class CriuError(OCIError):
         if any("kerndat" in reason for reason in self.reasons):
             text += "; this CRIU does not get along with this kernel (criu check says the same): a newer one may"
         return f"{text} (log file: {self.log})" if self.log else text
+
+
+class ImageError(OCIError):
+    """An image, or a part of one, cannot be had, read or written."""
+
+
+class ArchiveError(ImageError):
+    """``member`` of a tar archive (empty: the archive itself) is wrong, or wants what it may not have: ``why``."""
+
+    def __init__(self, member: str, why: str) -> None:
+        super().__init__(member, why)
+        self.member = member
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{_shown(self.member)} in the archive: {self.why}" if self.member else f"archive: {self.why}"
 
 
 class ExitStatusUnknown(OCIError):
