@@ -1,0 +1,1 @@
+"""Archives: what is in them, and what becomes of it."""
