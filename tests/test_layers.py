@@ -22,8 +22,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("creation",),
     ("streams", "preparation", "sdnotify"),
     ("usage", "ending", "allowed"),
-    ("process", "state", "hooks", "idmap", "notify", "answers", "bundle", "limits", "host_files", "netdevices", "rdt"),
-    ("netlink", "archive"),
+    (
+        *("process", "state", "hooks", "idmap", "notify", "answers", "limits", "netdevices", "rdt"),
+        *("bundle", "host_files", "surroundings", "debootstrap", "lookup"),
+    ),
+    ("netlink",),
     ("launch",),
     ("cgroups", "host", "reaping", "archive"),
     ("wire",),

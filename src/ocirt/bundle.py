@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ocirt.errors import BundleError
-from ocirt.spec import Spec
+from ocirt.spec import Spec, User
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from ocirt.preparation import Prepared
+    from ocirt.surroundings import Network
 
 
 class Bundle:
@@ -67,6 +70,67 @@ class Bundle:
             raise BundleError("config.json", config, "exists already") from None
         return cls(directory, document)
 
+    @classmethod
+    def from_debootstrap(
+        cls,
+        path: str | os.PathLike[str],
+        suite: str,
+        *,
+        mirror: str | None = None,
+        variant: str = "minbase",
+        include: Sequence[str] = (),
+        components: Sequence[str] = (),
+        keyring: str | os.PathLike[str] | None = None,
+        spec: Spec | None = None,
+    ) -> Bundle:
+        """Make one of a distribution's packages, with mmdebstrap or debootstrap.
+
+        ``path`` must not exist, or be empty; it is there once everything is in it. No host's name or name server is
+        left in the root filesystem, nor package lists, and no service starts when its package is installed. As an
+        ordinary user its files belong to subordinate IDs (subuid(5)), which the configuration maps.
+
+        :param suite: ``bookworm``, for example.
+        :param mirror: where packages come from; the program's own default otherwise.
+        :param variant: ``minbase`` is what apt needs, ``-`` what Debian installs, ``buildd`` has a compiler too.
+        :param include: more packages.
+        :param components: ``("main", "contrib")``, for example.
+        :param keyring: whose signatures count; the program's own choice otherwise.
+        :param spec: by default ``Spec.default()`` with a root that can be written to and Docker's capabilities.
+        :raises UnsupportedError: neither program is installed, or the user has no subordinate IDs.
+        :raises BundleError: ``path`` is taken.
+        :raises OCIError: the program failed, with the end of what it wrote.
+        """
+        from ocirt import debootstrap
+
+        return debootstrap.make(
+            path,
+            suite,
+            mirror=mirror,
+            variant=variant,
+            include=include,
+            components=components,
+            keyring=keyring,
+            spec=spec,
+        )
+
+    @classmethod
+    def from_host(
+        cls, path: str | os.PathLike[str], *, args: Sequence[str] = ("sh",), network: Network = "none"
+    ) -> Bundle:
+        """Make one that shows this host's own software, as ``run`` does without a rootfs.
+
+        ``/usr``, ``/etc``, ``/opt`` and the like are the host's, read-only, without the configuration that not
+        everybody may read today: make a new one when that has changed. Everything else is the bundle's own.
+
+        :raises BundleError: ``path`` is taken.
+        """
+        from ocirt import host_files
+        from ocirt.surroundings import Surroundings
+
+        document = Surroundings.here(network, whole=False).document(User(0, 0))
+        host_files.make_bundle(os.path.abspath(path), document, args)
+        return cls.load(path)
+
     @property
     def rootfs(self) -> Path:
         """Where ``root.path`` leads.
@@ -94,3 +158,28 @@ class Bundle:
 
     def __repr__(self) -> str:
         return f"Bundle({self._directory!r})"
+
+
+@contextlib.contextmanager
+def appearing(path: str | os.PathLike[str], remove: Callable[[str], object] | None = None) -> Iterator[str]:
+    """A directory to fill, which comes to be at ``path`` when all is in it; ``remove`` is for one that failed.
+
+    Whoever is killed meanwhile leaves a hidden directory whose name says that it is not whole.
+
+    :raises BundleError: there is something at ``path``, other than an empty directory.
+    """
+    import shutil
+    import tempfile
+
+    target = os.path.abspath(path)
+    if os.path.lexists(target) and (not os.path.isdir(target) or os.listdir(target)):
+        raise BundleError("path", target, "exists already")
+    parent, name = os.path.split(target)
+    os.makedirs(parent, exist_ok=True)
+    place = tempfile.mkdtemp(prefix=f".{name}-", suffix=".partial", dir=parent)
+    try:
+        yield place
+        os.rename(place, target)  # in the place of an empty one too
+    except BaseException:
+        (remove if remove is not None else shutil.rmtree)(place)
+        raise

@@ -10,15 +10,19 @@ import functools
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ocirt.spec import Mount
+from ocirt.bundle import appearing
+from ocirt.spec import Mount, Root, Spec
 
 SHOWN: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "nix", "gnu")
 """Names at the top of the host's root; the last two are where NixOS and Guix keep all software."""
 
 CONFIGURATION: Final = "/etc"
+FRESH: Final = (("home", 0o755), ("root", 0o700), ("run", 0o755), ("tmp", 0o1777), ("var", 0o755), ("var/tmp", 0o1777))
+"""What every program expects to find besides, with its mode (hier(7))."""
+
 ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -82,3 +86,34 @@ def _mount_points(table: str) -> Iterator[str]:
         point = line.split(" ", 5)[4]
         if point.split("/", 2)[1] in SHOWN:
             yield _unescaped(point)
+
+
+def make_bundle(path: str, document: Spec, args: Sequence[str]) -> None:
+    """A bundle whose root filesystem is empty but for the places where the host's directories are bound.
+
+    The directories below may have mounts of their own, and so whole trees are bound, which makes ``submounts``
+    superfluous.
+    """
+    process = document.process
+    assert process is not None
+    with appearing(path) as place:
+        bound = tuple(_rootfs(os.path.join(place, "rootfs")))
+        shown = tuple(Mount(name, "none", name, ("rbind", "rro", "rnosuid", "rnodev")) for name in bound)
+        own = tuple(mount for mount in document.mounts if not mount.options or mount.options[0] != "rbind")
+        made = document.evolve(root=Root("rootfs"), mounts=(*shown, *own), process=process.evolve(args=args))
+        made.dump(os.path.join(place, "config.json"))
+
+
+def _rootfs(rootfs: str) -> Iterator[str]:
+    """Make it; gives the directories of the host that are to be bound. Links of a merged /usr are made again."""
+    os.mkdir(rootfs, 0o755)
+    for name, mode in FRESH:
+        os.mkdir(f"{rootfs}/{name}")
+        os.chmod(f"{rootfs}/{name}", mode)
+    for name in SHOWN:
+        source = f"/{name}"
+        if os.path.islink(source):
+            os.symlink(os.readlink(source), f"{rootfs}/{name}")
+        elif os.path.isdir(source):
+            os.mkdir(f"{rootfs}/{name}", 0o755)
+            yield source

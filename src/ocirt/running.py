@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from secrets import token_hex
 from signal import Signals
 from subprocess import DEVNULL, PIPE
-from typing import TYPE_CHECKING, Final, Generic, Literal, TypedDict, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Generic, Literal, TypedDict, TypeVar, Unpack, cast, overload
 
 from attrs import evolve, frozen
 
@@ -23,37 +23,19 @@ from ocirt.bundle import Bundle
 from ocirt.container import Container
 from ocirt.ending import ExitStatus
 from ocirt.execution import as_user, describe
-from ocirt.host import TRUSTED_PATH, Host
 from ocirt.preparation import Request
 from ocirt.process import Process as ContainerProcess
-from ocirt.spec import Capabilities, IDMapping, Linux, Mount, Namespace, Process, Resources, Root, Spec, User
-from ocirt.spec.default import CAPABILITIES, MASKED_PATHS, READONLY_PATHS
+from ocirt.spec import Linux, Mount, Resources, Spec, User
 from ocirt.state import StateStore
 from ocirt.streams import Stream, passed
+from ocirt.surroundings import Network, Surroundings
 
 if TYPE_CHECKING:
     from ocirt.limits import Limits
     from ocirt.preparation import CgroupManager
 
 Path = str | os.PathLike[str]
-Network = Literal["none", "host"]
 Output = TypeVar("Output", bound=bytes | str)
-
-ENVIRONMENT: Final = (f"PATH={TRUSTED_PATH}", "LANG=C.UTF-8")
-"""Nothing of the caller's, which may hold keys; UTF-8, since that is how ``text`` reads what comes out."""
-
-ISOLATED: Final = ("pid", "ipc", "uts", "mount", "cgroup")
-HOSTNAME: Final = "ocirt"
-GRANTED: Final = Capabilities(bounding=CAPABILITIES, effective=CAPABILITIES, permitted=CAPABILITIES)
-"""Three, and none of them for whom root becomes later: no inheritable, no ambient ones."""
-
-MOUNTS: Final = (
-    Mount("/proc", "proc", "proc", ("nosuid", "noexec", "nodev")),
-    Mount("/dev", "tmpfs", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k")),
-    Mount("/dev/pts", "devpts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620")),
-    Mount("/dev/shm", "tmpfs", "shm", ("nosuid", "noexec", "nodev", "mode=1777")),
-)
-"""No /sys: it tells of the host's hardware, and hardly a program needs it."""
 
 
 @frozen
@@ -257,43 +239,12 @@ def _limits(limits: Limits | None, memory: int | str | None, cpus: float | None,
     )
 
 
-@frozen
-class Surroundings:
-    """What decides a configuration of our own making besides the caller's wishes."""
-
-    network: Network
-    namespaces: frozenset[str]
-    """Those that this kernel has."""
-    mapped: tuple[int, int] | None
-    """An ordinary caller's uid and gid, the only ones there will be."""
-    mounts: tuple[Mount, ...] = ()
-    masked: tuple[str, ...] = ()
-
-    def document(self, user: User) -> Spec:
-        """The configuration, with a process that lacks its arguments."""
-        wanted = [*ISOLATED, *(("network",) if self.network == "none" else ()), *(("user",) if self.mapped else ())]
-        uid, gid = self.mapped or (0, 0)
-        return Spec(
-            root=Root("."),
-            process=Process(cwd="/", env=ENVIRONMENT, user=user, capabilities=GRANTED, no_new_privileges=True),
-            hostname=HOSTNAME,
-            mounts=(*self.mounts, *MOUNTS),
-            linux=Linux(
-                namespaces=tuple(Namespace(type_) for type_ in wanted if type_ in self.namespaces),
-                uid_mappings=(IDMapping(user.uid, uid, 1),) if self.mapped else (),
-                gid_mappings=(IDMapping(user.gid, gid, 1),) if self.mapped else (),
-                masked_paths=(*MASKED_PATHS, *self.masked),
-                readonly_paths=READONLY_PATHS,
-            ),
-        )
-
-
 def _request(
     wishes: Wishes, rootfs: Path | None, bundle: Bundle | Path | None, network: Network, kept: tuple[int, ...]
 ) -> Request:
     container_id = f"run-{os.getpid()}-{token_hex(4)}"
     if bundle is None:
-        made = _bundle(os.path.abspath(rootfs or "/"), wishes, _surroundings(network, whole=rootfs is not None))
+        made = _bundle(os.path.abspath(rootfs or "/"), wishes, Surroundings.here(network, whole=rootfs is not None))
         shown = host_files.SHOWN if rootfs is None else ()
         manager: CgroupManager = "disabled" if wishes.limits is None else "cgroupfs"
         return Request(container_id, made, manager, throw_away_layer=True, shown=shown, kept=kept)
@@ -303,17 +254,6 @@ def _request(
         raise ValueError("a bundle's network is a matter of its config.json (linux.namespaces)")
     loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
     return Request(container_id, Bundle(loaded.path, wishes.applied_to(loaded.spec)), kept=kept)
-
-
-def _surroundings(network: Network, *, whole: bool) -> Surroundings:
-    host = Host.probe()
-    mapped = None if host.privileged else (host.euid, host.egid)
-    if whole:
-        return Surroundings(network, host.namespaces, mapped)
-    # In a user namespace nobody can read others' secrets, and whole trees of mounts are shown.
-    if mapped or host.in_user_namespace:
-        return Surroundings(network, host.namespaces, mapped)
-    return Surroundings(network, host.namespaces, mapped, host_files.submounts(), host_files.secrets())
 
 
 @functools.lru_cache(maxsize=32)

@@ -24,7 +24,7 @@ FIRST, COUNT = 3_000_000, 65536
 """Its subordinate IDs, where it has any."""
 
 PRELUDE = f"""
-import ctypes, importlib, os, pkgutil, resource, subprocess, sys
+import ctypes, importlib, os, pkgutil, resource, shutil, subprocess, sys, tempfile
 from subprocess import DEVNULL, PIPE
 import ocirt, cattrs
 for module in pkgutil.walk_packages(ocirt.__path__, "ocirt."):

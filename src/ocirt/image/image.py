@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final
 from ocirt.archive.extraction import ExtractLimits, extract
 from ocirt.archive.ownership import Ownership
 from ocirt.bundle import Bundle
-from ocirt.errors import BundleError, ImageError, UnsupportedError
-from ocirt.image import media, platforms, record
+from ocirt.errors import BundleError, ImageError
+from ocirt.image import manifests, media, record
+from ocirt.image import platform as platforms
 from ocirt.image.conversion import to_spec
 from ocirt.image.digest import Verified
-from ocirt.image.documents import MAX_DOCUMENT, Descriptor, ImageConfig, Index, Manifest, Platform
+from ocirt.image.documents import MAX_DOCUMENT, Descriptor, ImageConfig, Manifest, Platform
 from ocirt.image.making import Making, making, sweep
 from ocirt.image.reference import Location
 from ocirt.image.supply import Layer, Supply, refuse_foreign
@@ -33,9 +34,6 @@ UNFINISHED: Final = ".ocirt-unpack-"
 REMOTE: Final = frozenset(("docker",))
 """Transports whose blobs take a while to come."""
 
-DEEPEST: Final = 4
-"""So many indexes may lead to each other."""
-
 
 class Image:
     """One image, for one platform, with its place open to read its layers from; a context manager."""
@@ -45,10 +43,11 @@ class Image:
 
         :raises ImageError: they are not there, or not an image's.
         """
-        if raw.media_type not in media.MANIFESTS:
-            raise UnsupportedError(source.name, f"has a manifest of the type {raw.media_type!r}, which is not known")
+        manifest = manifests.parse(raw, f"{source.name}: manifest {raw.digest.short}")
+        if not isinstance(manifest, Manifest):
+            raise ImageError(source.name, "is an index of images, not an image")
         self.raw = raw
-        self.manifest = Manifest.loads(raw.data, f"{source.name}: manifest {raw.digest.short}")
+        self.manifest = manifest
         self.config_data = _config_data(source, self.manifest)
         self.config = ImageConfig.loads(self.config_data, f"{source.name}: config {self.manifest.config.digest.short}")
         self._source = source
@@ -197,12 +196,7 @@ def resolved(source: Source, platform: Platform | None) -> Raw:
     :raises ImageNotFound: none is for the platform.
     """
     raw = source.manifest()
-    for _ in range(DEEPEST):
-        if raw.media_type not in media.INDEXES:
-            return raw
-        index = Index.loads(raw.data, f"{source.name}: index {raw.digest.short}")
-        raw = source.manifest(platforms.choose(index, platform, source.name))
-    raise ImageError(source.name, f"has more than {DEEPEST} indexes that lead to each other")
+    return platforms.choose(source, raw, platform).raw if raw.media_type in media.INDEXES else raw
 
 
 def sweep_unpacked(directory: str | os.PathLike[str]) -> int:

@@ -21,7 +21,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from secrets import token_hex
 from typing import TYPE_CHECKING, Final, Literal
@@ -174,7 +174,14 @@ class Store:
 
     def images(self) -> tuple[StoredImage, ...]:
         """All, by name."""
-        return tuple(sorted(map(self._loaded, self._image_records()), key=lambda image: image.name))
+        found: list[StoredImage] = []
+        for record in self._image_records():
+            try:
+                found.append(self._loaded(record))
+            except ImageNotFound:
+                if os.path.lexists(f"{self.root}/images/{_file_name(record.name)}"):  # else removed meanwhile
+                    raise
+        return tuple(sorted(found, key=lambda image: image.name))
 
     def image(self, name: str | Location) -> StoredImage:
         """:raises ImageNotFound: there is none of this name."""
@@ -281,8 +288,10 @@ class Store:
             file.write(data)
             file.publish(_blob_name(digest))
 
-    def _new_file(self, directory: str) -> files.NewFile:
-        return files.NewFile(files.Directory.open(f"{self.root}/{directory}"))
+    @contextmanager
+    def _new_file(self, directory: str) -> Iterator[files.NewFile]:
+        with files.Directory.open(f"{self.root}/{directory}") as opened, files.NewFile(opened) as file:
+            yield file
 
     def _read(self, path: str) -> bytes | None:
         try:

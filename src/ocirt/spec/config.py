@@ -15,6 +15,11 @@ from ocirt.spec.base import REQUIRED, Document, FreeText, Int32, OCIObject, UInt
 from ocirt.spec.linux import IDMapping, Linux
 
 if TYPE_CHECKING:
+    from os import PathLike
+
+    from ocirt.spec.base import JSON
+    from ocirt.spec.engine import EngineConfig
+    from ocirt.spec.imported import Imported, Machine
     from ocirt.spec.scheduling import ExecCPUAffinity, IOPriority, Scheduler
 
 
@@ -146,3 +151,29 @@ class Spec(Document):
         from ocirt.spec.default import default
 
         return default(rootless, uid=uid, gid=gid, cgroup2=cgroup2)
+
+    @staticmethod
+    def from_docker_inspect(source: str | bytes | Mapping[str, JSON], machine: Machine | None = None) -> Imported:
+        """What ``docker inspect`` says of a container, as a ``spec`` and ``notes`` of what does not go into one.
+
+        ``source`` is its JSON text, or the object of one container. Devices and names of users can only be carried
+        over with a ``machine`` that knows them, such as ``ocirt.lookup.here()``; else they are noted too.
+
+        :raises SpecError: it is no such document, with every problem.
+        """
+        from ocirt.spec import docker_inspect, imported
+
+        return docker_inspect.convert(source, machine if machine is not None else imported.Machine())
+
+    @staticmethod
+    def from_engine(path: str | PathLike[str]) -> EngineConfig:
+        """A config.json, or the directory with one, that an engine made for its runtime.
+
+        It has what the engine needs of it; ``standalone()`` is one that needs no engine, and what was replaced.
+
+        :raises BundleError: there is none.
+        :raises SpecError: it is wrong, with every problem.
+        """
+        from ocirt.spec.engine import EngineConfig
+
+        return EngineConfig.load(path)
