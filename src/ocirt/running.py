@@ -11,6 +11,7 @@ import os
 import subprocess
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from secrets import token_hex
 from signal import Signals
 from subprocess import DEVNULL, PIPE
@@ -31,6 +32,7 @@ from ocirt.streams import Stream, passed
 from ocirt.surroundings import Network, Surroundings
 
 if TYPE_CHECKING:
+    from ocirt.image.store import Pull, Store
     from ocirt.limits import Limits
     from ocirt.preparation import CgroupManager
 
@@ -69,6 +71,9 @@ class Options(TypedDict, total=False):
 
     rootfs: Path | None
     bundle: Bundle | Path | None
+    image: str | None
+    pull: Pull
+    store: Store | Path | None
     timeout: float | None
     check: bool
     env: Mapping[str, str] | None
@@ -108,6 +113,9 @@ def run(
     *,
     rootfs: Path | None = None,
     bundle: Bundle | Path | None = None,
+    image: str | None = None,
+    pull: Pull = "missing",
+    store: Store | Path | None = None,
     input: bytes | str | None = None,
     timeout: float | None = None,
     check: bool = False,
@@ -140,8 +148,13 @@ def run(
     :param args: the program, looked up in the container's ``PATH``, and its arguments; empty means the bundle's.
     :param rootfs: another root filesystem, on top of which writes are thrown away too.
     :param bundle: a bundle, or its path: run as its config.json says, but for what is given here.
+    :param image: ``docker.io/library/debian:12``, ``oci:LAYOUT:TAG`` or the like: on its layers, on top of which writes
+        are thrown away, with its environment, user and working directory; ``args`` come after its Entrypoint, in the
+        place of its Cmd. Of volumes and ports it is not asked.
+    :param pull: the image only if it is ``missing`` in ``store``, ``always`` if there is a newer one, or ``never``.
+    :param store: where images are kept; by default /var/lib/ocirt, or below an ordinary user's ~/.local/share.
     :param input: for its standard input, else ``stdin``, which is empty by default.
-    :param timeout: seconds from now on; then it is killed, with all that it started.
+    :param timeout: seconds from now on, or from when the image is there; then it is killed, with all that it started.
     :param text: take and give ``str`` (UTF-8, with U+FFFD for what is none) instead of ``bytes``.
     :param env: added to a ``PATH`` and a ``LANG``; the caller's environment is not passed on.
     :param user: a uid, (uid, gid) or ``User``, by default root.
@@ -162,10 +175,18 @@ def run(
     began = time.monotonic()
     limited = _limits(limits, memory, cpus, pids)
     wishes = Wishes(tuple(args), tuple((env or {}).items()), cwd, user, tuple(mounts), hostname, limited)
-    request = evolve(_request(wishes, rootfs, bundle, network, passed(pass_fds)), strict_resources=strict_resources)
     data = input.encode() if isinstance(input, str) else input
     streams = (PIPE if data is not None else stdin, PIPE, stderr)
-    with Container._create(request, StateStore(root), *streams) as container:
+    with ExitStack() as stack:
+        if image is None:
+            request = _request(wishes, rootfs, bundle, network, passed(pass_fds))
+        elif rootfs is not None or bundle is not None:
+            raise ValueError("an image, a bundle and a rootfs each have files of their own")
+        else:
+            request = _image_request(stack, wishes, image, pull, store, network, passed(pass_fds))
+            began = time.monotonic()
+        request = evolve(request, strict_resources=strict_resources)
+        container = stack.enter_context(Container._create(request, StateStore(root), *streams))
         container.start()
         process = container.process
         assert process is not None  # we created it
@@ -254,6 +275,31 @@ def _request(
         raise ValueError("a bundle's network is a matter of its config.json (linux.namespaces)")
     loaded = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
     return Request(container_id, Bundle(loaded.path, wishes.applied_to(loaded.spec)), kept=kept)
+
+
+def _image_request(
+    stack: ExitStack,
+    wishes: Wishes,
+    image: str,
+    pull: Pull,
+    store: Store | Path | None,
+    network: Network,
+    kept: tuple[int, ...],
+) -> Request:
+    """Until ``stack`` is left, nobody removes the image's layers."""
+    from ocirt.image.store import Store
+    from ocirt.image.throw_away import on_layers
+
+    opened = store if isinstance(store, Store) else Store(store)
+    user = as_user(wishes.user) if wishes.user is not None else None
+    surroundings = Surroundings.here(network, whole=True)
+    found = stack.enter_context(on_layers(image, wishes.args, user, surroundings, pull=pull, store=opened))
+    *layers, lowest = found.trees
+    document = evolve(wishes, args=()).applied_to(found.document)
+    manager: CgroupManager = "disabled" if wishes.limits is None else "cgroupfs"
+    container_id = f"run-{os.getpid()}-{token_hex(4)}"
+    bundle = Bundle(lowest, document)
+    return Request(container_id, bundle, manager, throw_away_layer=True, layers=tuple(layers), kept=kept)
 
 
 @functools.lru_cache(maxsize=32)

@@ -126,8 +126,8 @@ static int layer(const struct plan *plan, const struct wire_op *op, uint32_t fir
 	if (fs < 0)
 		return -1;
 	if (set_lowers(plan, op, fs, first, count) < 0 ||
-	    CALL(fsconfig, fs, FSCONFIG_SET_STRING, "upperdir", upper, 0) < 0 ||
-	    CALL(fsconfig, fs, FSCONFIG_SET_STRING, "workdir", work, 0) < 0 ||
+	    (*upper && CALL(fsconfig, fs, FSCONFIG_SET_STRING, "upperdir", upper, 0) < 0) ||
+	    (*upper && CALL(fsconfig, fs, FSCONFIG_SET_STRING, "workdir", work, 0) < 0) ||
 	    (in_user_namespace && CALL(fsconfig, fs, FSCONFIG_SET_FLAG, "userxattr", NULL, 0) < 0) ||
 	    (plain && CALL(fsconfig, fs, FSCONFIG_SET_STRING, "metacopy", "off", 0) < 0) ||
 	    (plain && CALL(fsconfig, fs, FSCONFIG_SET_STRING, "redirect_dir", "nofollow", 0) < 0) ||
@@ -166,7 +166,8 @@ int op_overlay_rootfs(struct plan *plan, const struct wire_op *op)
 
 /* An overlayfs for the host, which works on it by descriptor: it is mounted nowhere,
  * and gone with the last descriptor. Number 0 as above; strings: the upper
- * directory, overlayfs's workplace, the lower ones. */
+ * directory and overlayfs's workplace, both empty if there is nothing to be
+ * written, the lower ones. */
 int op_offer_overlay(struct plan *plan, const struct wire_op *op)
 {
 	int tree = layer(plan, op, 2, op->string_count - 2, STRING(0), STRING(1), NUMBER(0), true);

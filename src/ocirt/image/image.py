@@ -14,13 +14,14 @@ from ocirt.bundle import Bundle
 from ocirt.errors import BundleError, ImageError
 from ocirt.image import manifests, media, record
 from ocirt.image import platform as platforms
-from ocirt.image.conversion import to_spec
+from ocirt.image.conversion import Volumes, to_spec
 from ocirt.image.digest import Verified
 from ocirt.image.documents import MAX_DOCUMENT, Descriptor, ImageConfig, Manifest, Platform
 from ocirt.image.making import Making, making, sweep
 from ocirt.image.reference import Location
 from ocirt.image.supply import Layer, Supply, refuse_foreign
 from ocirt.image.transport import Access, Raw, Report, Source, open_source
+from ocirt.spec import Linux, Namespace
 
 if TYPE_CHECKING:
     from typing import Self
@@ -119,6 +120,7 @@ class Image:
         gid_map: Sequence[IDMapping] = (),
         keep_dirlinks: bool = False,
         spec: Spec | None = None,
+        volumes: Volumes = "tmpfs",
         terminal: bool | None = None,
         limits: ExtractLimits | None = None,
         report: Report | None = None,
@@ -128,7 +130,8 @@ class Image:
         :param rootless: all files belong to the caller, and who should own them is noted; the default for ordinary
             users. Else they belong to the IDs that ``uid_map`` and ``gid_map`` say.
         :param keep_dirlinks: a symlink to a directory stays where an upper layer has a directory.
-        :param spec: the configuration, instead of the image's own wishes.
+        :param spec: the configuration, instead of what the image says.
+        :param volumes: what the image's volumes become, and ``terminal`` whether its program has one (``to_spec``).
         :param limits: on what the layers may hold, each.
         :raises BundleError: something is there.
         :raises DigestMismatch: what came is not what the image says.
@@ -145,7 +148,7 @@ class Image:
             root = os.open(record.ROOTFS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=made.fd)
             try:
                 self._fill(root, ownership, keep_dirlinks, limits or ExtractLimits(), report)
-                document = spec or to_spec(self.config, root, ownership=ownership, terminal=terminal)
+                document = spec or _converted(self.config, root, ownership, volumes, terminal)
                 record.write(made.path, root, self.descriptor, ownership)
             finally:
                 os.close(root)
@@ -188,6 +191,22 @@ def prepare_root(root: int, ownership: Ownership) -> None:
     if not ownership.rootless:
         os.fchown(root, *ownership.host_ids(0, 0))
     os.utime(root, (0, 0))
+
+
+def _converted(
+    config: ImageConfig, root: int, ownership: Ownership, volumes: Volumes, terminal: bool | None
+) -> Spec:
+    """With the user namespace that the files' owners are for, where they are mapped."""
+    if not ownership.uid_mappings and not ownership.gid_mappings:
+        return to_spec(config, root, volumes=volumes, terminal=terminal, rootless=ownership.rootless or None)
+    base = to_spec(config, root, volumes="ignore", terminal=terminal, rootless=False)
+    linux = base.linux or Linux()
+    linux = linux.evolve(
+        namespaces=(*linux.namespaces, Namespace("user")),
+        uid_mappings=ownership.uid_mappings,
+        gid_mappings=ownership.gid_mappings,
+    )
+    return to_spec(config, root, volumes=volumes, terminal=terminal, base=base.evolve(linux=linux))
 
 
 def resolved(source: Source, platform: Platform | None) -> Raw:

@@ -27,15 +27,34 @@ ORIGIN = "image"
 
 
 @contextmanager
-def merged(lowers: Sequence[str], upper: str, work: str) -> Iterator[int]:
-    """``upper`` over ``lowers``, the top one first, as an open directory.
+def merged(lowers: Sequence[str], upper: str = "", work: str = "") -> Iterator[int]:
+    """``upper`` over ``lowers``, the top one first, as an open directory; without ``upper`` to be read alone.
 
     :raises UnsupportedError: overlayfs cannot be had here, or not on this file system.
     """
+    if not upper and len(lowers) == 1:  # of which the kernel makes no overlayfs
+        yield from _opened(lowers[0])
+        return
+    tree = _mounted(tuple(lowers), upper, work)
+    try:
+        yield from _opened(".", tree)
+    finally:
+        os.close(tree)  # which is the end of the mount
+
+
+def _opened(path: str, directory: int | None = None) -> Iterator[int]:
+    root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        yield root
+    finally:
+        os.close(root)
+
+
+def _mounted(lowers: tuple[str, ...], upper: str, work: str) -> int:
     host = Host.probe()
     inside = not host.privileged
-    lowers = lower_directories(host, tuple(lowers), ORIGIN)
-    offer = OfferOverlay(upper, work, lowers, inside or host.in_user_namespace, origin=ORIGIN)
+    given = lower_directories(host, lowers, ORIGIN)
+    offer = OfferOverlay(upper, work, given, inside or host.in_user_namespace, origin=ORIGIN)
     steps = (Clone(CLONE_NEW["user"] | CLONE_NEW["mount"], origin=ORIGIN), Sync(Purpose.ID_MAPS, origin=ORIGIN))
     prepared = Prepared.of(Plan((*(steps if inside else ()), offer)))
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -44,19 +63,11 @@ def merged(lowers: Sequence[str], upper: str, work: str) -> Iterator[int]:
     finally:
         os.close(null)
     try:
-        tree = _offered(launched, host)
+        return _offered(launched, host)
     except SetupError as error:
-        raise UnsupportedError(upper, f"overlayfs cannot be laid here, which layers need: {error}") from error
+        raise UnsupportedError(upper or lowers[0], f"layers need an overlayfs, which is refused: {error}") from error
     finally:
         launched.abort()
-    try:
-        root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=tree)
-        try:
-            yield root
-        finally:
-            os.close(root)
-    finally:
-        os.close(tree)  # which is the end of the mount
 
 
 def own_mappings(host: Host) -> Linux:

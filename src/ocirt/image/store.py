@@ -34,12 +34,12 @@ from ocirt.bundle import Bundle
 from ocirt.errors import BundleError, ImageError, ImageNotFound
 from ocirt.host import Host
 from ocirt.image import files, overlay
-from ocirt.image.conversion import to_spec
+from ocirt.image.conversion import Volumes, to_spec
 from ocirt.image.digest import Digest
 from ocirt.image.documents import MAX_DOCUMENT, Descriptor, ImageConfig, ImageDocument, Manifest, Platform
 from ocirt.image.image import UNFINISHED, Image
 from ocirt.image.layers import Held, Layers, chain_ids, copy_root
-from ocirt.image.making import Making, making
+from ocirt.image.making import FLAGS, Making, making
 from ocirt.image.reference import Location, Reference
 from ocirt.image.transport import Access, Raw, Report
 from ocirt.spec import Mount, Spec
@@ -208,6 +208,7 @@ class Store:
         path: str | os.PathLike[str],
         *,
         spec: Spec | None = None,
+        volumes: Volumes = "tmpfs",
         terminal: bool | None = None,
     ) -> Bundle:
         """A bundle of an image that is here, at ``path``, where nothing is yet; its layers are shared.
@@ -231,8 +232,11 @@ class Store:
             raise ImageNotFound(stored.name, "has lost layers: pull it again")
         os.makedirs(parent, exist_ok=True)
         with held, making(parent, f"{UNFINISHED}{name}", wait=False) as made:
-            document = self._furnish(made, stored, held.trees, spec, terminal)
-            document = over_layers(document, held.trees, target)
+            _furnish(made, held.trees)
+            if spec is None:
+                with overlay.merged(held.trees) as root:  # which knows who the image's user is
+                    spec = to_spec(stored.config, root, volumes=volumes, terminal=terminal)
+            document = over_layers(spec, held.trees, target)
             with open(f"{made.path}/config.json", "x", encoding="utf-8") as file:
                 file.write(document.dumps())
             record = _BundleRecord(target, tuple(map(_layer_name, held.trees)))
@@ -253,22 +257,6 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({self.root!r})"
-
-    def _furnish(
-        self, made: Making, stored: StoredImage, trees: Sequence[str], spec: Spec | None, terminal: bool | None
-    ) -> Spec:
-        """What is in the bundle besides config.json; and that, which asks the layers who the image's user is."""
-        for part in (EMPTY, UPPER, WORK):
-            os.mkdir(part, 0o755 if part != WORK else 0o700, dir_fd=made.fd)
-        upper = os.open(UPPER, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=made.fd)
-        try:
-            copy_root(trees[0], upper)
-        finally:
-            os.close(upper)
-        if spec is not None:
-            return spec
-        with overlay.merged(trees, f"{made.path}/{UPPER}", f"{made.path}/{WORK}") as root:
-            return to_spec(stored.config, root, ownership=self.layers.ownership, terminal=terminal)
 
     def _record(self, name: str, image: Image) -> None:
         """An image is here from the moment that its name is; its documents are there before."""
@@ -367,6 +355,17 @@ def over_layers(document: Spec, trees: Sequence[str], bundle: str) -> Spec:
         options.append("userxattr")
     root = Mount("/", "overlay", "overlay", tuple(options))
     return document.evolve(root=document.root.evolve(path=EMPTY), mounts=(root, *document.mounts))
+
+
+def _furnish(made: Making, trees: Sequence[str]) -> None:
+    """What is in a bundle besides config.json."""
+    for part in (EMPTY, UPPER, WORK):
+        os.mkdir(part, 0o755 if part != WORK else 0o700, dir_fd=made.fd)
+    upper = os.open(UPPER, FLAGS, dir_fd=made.fd)
+    try:
+        copy_root(trees[0], upper)
+    finally:
+        os.close(upper)
 
 
 def _is_for(stored: StoredImage, platform: Platform | None) -> bool:

@@ -144,7 +144,10 @@ class OverlayRootfs(Op):
 
 
 class OfferOverlay(Op):
-    """Hand the host an overlayfs of its directories, the top one first, that is mounted nowhere."""
+    """Hand the host an overlayfs of its directories, the top one first, that is mounted nowhere.
+
+    Without ``upper`` it is read-only.
+    """
 
     upper: str
     work: str
@@ -155,7 +158,7 @@ class OfferOverlay(Op):
         return (self.in_user_namespace,), (self.upper, self.work, *self.lowers)
 
     def details(self) -> Iterator[str]:
-        yield f"{self.upper} over {' '.join(self.lowers)}"
+        yield f"{self.upper or 'nothing'} over {' '.join(self.lowers)}"
 
 
 class SelectRootfs(Op):
