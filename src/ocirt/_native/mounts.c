@@ -120,23 +120,51 @@ static int remount(const struct plan *plan, const struct wire_op *op, int mount)
 	return set_attributes(plan, op, mount, 2);
 }
 
-/* Numbers: slot of a user namespace or NO_SLOT, flags of a remount, attributes.
- * Strings: target, type, source, then parameters ("key" or "key=value"). */
-int op_mount_filesystem(struct plan *plan, const struct wire_op *op)
+/* Before Linux 6.8 overlayfs has its lower directories as one parameter, and mount(2)
+ * takes one that is too long for fsconfig(2). It wants a place: "/", whose top is
+ * reached by "/..", and which is left again at once. The mount, detached. */
+int mount_by_data(const char *type, const char *source, const char *data)
 {
-	uint64_t tolerance = NUMBER(6);
-	int target, fs, mount, result;
+	int tree, error;
 
-	note(STRING(0));
-	target = resolve_target(plan, STRING(0), tolerance & ~(uint64_t)CREATE_TARGET, S_IFDIR);
-	if (target < 0 && errno == ENOENT && tolerance & CREATE_TARGET) {
-		tolerance &= ~(uint64_t)(INHERIT_MODE | COPY_UP);
-		target = resolve_target(plan, STRING(0), tolerance, S_IFDIR);
-	}
-	if (target < 0)
+	if (SYSTEM(mount, source, "/", type, 0, data) < 0)
 		return -1;
-	note(STRING(1));
-	fs = CALL(fsopen, STRING(1), FSOPEN_CLOEXEC);
+	tree = CALL(open_tree, AT_FDCWD, "/..", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	error = errno;
+	if (CALL(umount2, "/..", MNT_DETACH) < 0)
+		return -1;
+	errno = error;
+	return tree;
+}
+
+static bool too_long(const struct plan *plan, const struct wire_op *op)
+{
+	for (unsigned i = 3; i < op->string_count; i++) {
+		const char *value = strchr(STRING(i), '=');
+		if (value && strlen(value + 1) > LONGEST_VALUE)
+			return true;
+	}
+	return false;
+}
+
+static int mount_with_long_parameters(const struct plan *plan, const struct wire_op *op)
+{
+	char data[LONGEST_DATA + 1];
+	size_t used = 0;
+
+	data[0] = 0;
+	for (unsigned i = 3; i < op->string_count; i++) {
+		used += (size_t)snprintf(data + used, sizeof data - used, "%s%s", i > 3 ? "," : "", STRING(i));
+		if (used >= sizeof data)
+			return fail("mount", E2BIG, STRING(1));
+	}
+	return mount_by_data(STRING(1), STRING(2), data);
+}
+
+static int mount_with_parameters(const struct plan *plan, const struct wire_op *op, int target, uint64_t tolerance)
+{
+	int fs = CALL(fsopen, STRING(1), FSOPEN_CLOEXEC), mount;
+
 	if (fs < 0)
 		return -1;
 	if (*STRING(2) && CALL(fsconfig, fs, FSCONFIG_SET_STRING, "source", STRING(2), 0) < 0)
@@ -153,6 +181,27 @@ int op_mount_filesystem(struct plan *plan, const struct wire_op *op)
 	note(STRING(0));
 	mount = CALL(fsmount, fs, FSMOUNT_CLOEXEC, (unsigned)NUMBER(2));
 	close(fs);
+	return mount;
+}
+
+/* Numbers: slot of a user namespace or NO_SLOT, flags of a remount, attributes.
+ * Strings: target, type, source, then parameters ("key" or "key=value"). */
+int op_mount_filesystem(struct plan *plan, const struct wire_op *op)
+{
+	uint64_t tolerance = NUMBER(6);
+	int target, mount, result;
+
+	note(STRING(0));
+	target = resolve_target(plan, STRING(0), tolerance & ~(uint64_t)CREATE_TARGET, S_IFDIR);
+	if (target < 0 && errno == ENOENT && tolerance & CREATE_TARGET) {
+		tolerance &= ~(uint64_t)(INHERIT_MODE | COPY_UP);
+		target = resolve_target(plan, STRING(0), tolerance, S_IFDIR);
+	}
+	if (target < 0)
+		return -1;
+	note(STRING(1));
+	mount = too_long(plan, op) ? mount_with_long_parameters(plan, op) :
+				     mount_with_parameters(plan, op, target, tolerance);
 	if (mount < 0 || furnish(plan, op, mount, target, tolerance) < 0)
 		return -1;
 	result = attach(mount, target);

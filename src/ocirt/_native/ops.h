@@ -86,7 +86,10 @@ int map_owners(const struct plan *plan, int tree, uint64_t namespace, bool recur
 int copy_up(int covered, int mount, bool owner, const char *target);
 
 /* mounts.c */
+#define LONGEST_VALUE 255       /* bytes that fsconfig(2) takes */
+#define LONGEST_DATA 4095       /* and mount(2), of all parameters together */
 int explain(int fs, const char *what);
+int mount_by_data(const char *type, const char *source, const char *data);
 
 operation op_join_namespaces, op_join_process, op_unshare, op_clone, op_sync, op_become_root, op_write_proc,
 	op_set_hostname, op_set_domainname, op_loopback_up, op_set_propagation, op_open_tree, op_attach_rootfs,

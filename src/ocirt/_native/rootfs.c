@@ -117,12 +117,30 @@ static int set_lowers(const struct plan *plan, const struct wire_op *op, int fs,
 /* An overlayfs that is mounted nowhere yet. In a user namespace it keeps its notes
  * in user xattrs. `plain`: what it makes of the upper directory is to be a lower
  * one of others, so all of a file is there, under its own name. */
+static int layer_by_data(const char *lowers, const char *upper, const char *work, const char *more)
+{
+	char data[LONGEST_DATA + 1];
+	int size = *upper ? snprintf(data, sizeof data, "lowerdir=%s,upperdir=%s,workdir=%s%s", lowers, upper, work, more) :
+			    snprintf(data, sizeof data, "lowerdir=%s%s", lowers, more);
+
+	if (size >= (int)sizeof data)
+		return fail("mount", E2BIG, "overlay");
+	return mount_by_data("overlay", "overlay", data);
+}
+
 static int layer(const struct plan *plan, const struct wire_op *op, uint32_t first, uint32_t count,
 		 const char *upper, const char *work, bool in_user_namespace, bool plain)
 {
-	int fs = CALL(fsopen, "overlay", FSOPEN_CLOEXEC), tree;
+	int fs, tree;
 
 	note("overlay");
+	if (strlen(STRING(first)) > LONGEST_VALUE) {
+		char more[64];
+		snprintf(more, sizeof more, "%s%s", in_user_namespace ? ",userxattr" : "",
+			 plain ? ",metacopy=off,redirect_dir=nofollow,index=off" : "");
+		return layer_by_data(STRING(first), upper, work, more);
+	}
+	fs = CALL(fsopen, "overlay", FSOPEN_CLOEXEC);
 	if (fs < 0)
 		return -1;
 	if (set_lowers(plan, op, fs, first, count) < 0 ||

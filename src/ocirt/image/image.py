@@ -19,7 +19,7 @@ from ocirt.image.digest import Verified
 from ocirt.image.documents import MAX_DOCUMENT, Descriptor, ImageConfig, Manifest, Platform
 from ocirt.image.making import Making, making, sweep
 from ocirt.image.reference import Location
-from ocirt.image.supply import Layer, Supply, refuse_foreign
+from ocirt.image.supply import Layer, Supply, refuse_unknown
 from ocirt.image.transport import Access, Raw, Report, Source, open_source
 from ocirt.spec import Linux, Namespace
 
@@ -104,7 +104,7 @@ class Image:
             Layer(descriptor, diff_id, f"{self.name}: layer {descriptor.digest.short}")
             for descriptor, diff_id in zip(stored, diff_ids, strict=True)
         )
-        refuse_foreign(layers, self.name, media.LAYERS)
+        refuse_unknown(layers, self.name)
         return layers
 
     def supply(self, wanted: Sequence[Layer], report: Report | None = None) -> Supply:
@@ -193,9 +193,7 @@ def prepare_root(root: int, ownership: Ownership) -> None:
     os.utime(root, (0, 0))
 
 
-def _converted(
-    config: ImageConfig, root: int, ownership: Ownership, volumes: Volumes, terminal: bool | None
-) -> Spec:
+def _converted(config: ImageConfig, root: int, ownership: Ownership, volumes: Volumes, terminal: bool | None) -> Spec:
     """With the user namespace that the files' owners are for, where they are mapped."""
     if not ownership.uid_mappings and not ownership.gid_mappings:
         return to_spec(config, root, volumes=volumes, terminal=terminal, rootless=ownership.rootless or None)

@@ -16,8 +16,8 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Final
 from secrets import token_hex
+from typing import Final
 
 from attrs import define, frozen
 
@@ -92,9 +92,7 @@ class Layers:
                 os.close(fd)
         return held
 
-    def provide(
-        self, chain: Sequence[Digest], layers: Sequence[Layer], supply: Supply, limits: ExtractLimits
-    ) -> Held:
+    def provide(self, chain: Sequence[Digest], layers: Sequence[Layer], supply: Supply, limits: ExtractLimits) -> Held:
         """The same, with those made that are missing: each by one process, for which the others wait."""
         fds: list[int] = []
         try:

@@ -17,9 +17,9 @@ from ocirt.errors import SetupError, UnsupportedError
 from ocirt.host import Host
 from ocirt.launch import Launch, Prepared, launch
 from ocirt.plan import Plan
-from ocirt.plan.ops import CLONE_NEW, Clone, Purpose, Sync
+from ocirt.plan.ops import CLONE_NEW, Clone, Op, Purpose, Sync
 from ocirt.plan.overlay import lower_directories
-from ocirt.plan.tree_ops import OfferOverlay
+from ocirt.plan.tree_ops import PROPAGATION, RECURSIVE, OfferOverlay, SetPropagation
 from ocirt.spec import IDMapping, Linux
 from ocirt.wire import SyncRequested, TreeOffered
 
@@ -53,10 +53,9 @@ def _opened(path: str, directory: int | None = None) -> Iterator[int]:
 def _mounted(lowers: tuple[str, ...], upper: str, work: str) -> int:
     host = Host.probe()
     inside = not host.privileged
-    given = lower_directories(host, lowers, ORIGIN)
+    given = lower_directories(host, lowers)
     offer = OfferOverlay(upper, work, given, inside or host.in_user_namespace, origin=ORIGIN)
-    steps = (Clone(CLONE_NEW["user"] | CLONE_NEW["mount"], origin=ORIGIN), Sync(Purpose.ID_MAPS, origin=ORIGIN))
-    prepared = Prepared.of(Plan((*(steps if inside else ()), offer)))
+    prepared = Prepared.of(Plan((*_surroundings(inside), offer)))
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
         launched = launch(prepared, (), (null, null, null))
@@ -68,6 +67,14 @@ def _mounted(lowers: tuple[str, ...], upper: str, work: str) -> int:
         raise UnsupportedError(upper or lowers[0], f"layers need an overlayfs, which is refused: {error}") from error
     finally:
         launched.abort()
+
+
+def _surroundings(inside: bool) -> Iterator[Op]:
+    """Mounts of our own, of which the host does not hear; an ordinary user has none without a user namespace."""
+    yield Clone(CLONE_NEW["mount"] | (CLONE_NEW["user"] if inside else 0), origin=ORIGIN)
+    if inside:
+        yield Sync(Purpose.ID_MAPS, origin=ORIGIN)
+    yield SetPropagation(PROPAGATION["private"] | RECURSIVE, origin=ORIGIN)
 
 
 def own_mappings(host: Host) -> Linux:

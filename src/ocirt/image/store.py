@@ -18,15 +18,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cached_property
 from secrets import token_hex
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from ocirt.archive.extraction import ExtractLimits
 from ocirt.archive.ownership import Ownership
@@ -135,9 +133,7 @@ class Store:
             here, or ``never``.
         :raises ImageNotFound: there is none, here or there.
         """
-        stored, held = self.use(
-            name, policy=policy, platform=platform, access=access, limits=limits, report=report
-        )
+        stored, held = self.use(name, policy=policy, platform=platform, access=access, limits=limits, report=report)
         held.close()
         return stored
 

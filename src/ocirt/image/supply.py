@@ -7,9 +7,10 @@ is made of what came before. From a registry the next layers are fetched meanwhi
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO, Final
+from functools import partial
+from typing import BinaryIO, Final, Literal
 
 from attrs import define, frozen
 
@@ -72,7 +73,7 @@ class Supply:
         while self._waiting and len(self._fetches) < AHEAD:
             layer = self._waiting.pop(0)
             fetch = self._fetches[layer.diff_id] = _Fetch()
-            fetch.thread = started(lambda fetch=fetch, layer=layer: self._fetch(fetch, layer), "fetch a layer")
+            fetch.thread = started(partial(self._fetch, fetch, layer), "fetch a layer")
 
     def _fetch(self, fetch: _Fetch, layer: Layer) -> None:
         try:
@@ -142,7 +143,14 @@ class _Stoppable:
 class _Told:
     """A stream whose reader's progress is told."""
 
-    def __init__(self, stream: Readable, action: str, what: str, report: Report | None, total: int | None) -> None:
+    def __init__(
+        self,
+        stream: Readable,
+        action: Literal["download", "unpack"],
+        what: str,
+        report: Report | None,
+        total: int | None,
+    ) -> None:
         self._stream = stream
         self._action = action
         self._what = what
@@ -158,8 +166,8 @@ class _Told:
         return data
 
 
-def refuse_foreign(layers: Sequence[Layer], name: str, known: Mapping[str, str]) -> None:
-    """:raises UnsupportedError: a layer is of a media type that is none of a layer's."""
+def refuse_unknown(layers: Sequence[Layer], name: str) -> None:
+    """:raises UnsupportedError: one is of a media type that is none of a layer's."""
     for layer in layers:
-        if layer.descriptor.media_type not in known:
+        if compression.of(layer.descriptor.media_type) is None:
             raise UnsupportedError(name, f"has a layer of the type {layer.descriptor.media_type!r}, which is not known")

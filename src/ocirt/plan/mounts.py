@@ -17,7 +17,7 @@ from ocirt.plan.context import Context
 from ocirt.plan.descriptors import NOTIFY
 from ocirt.plan.namespaces import is_mapped, see_cgroups, settle_cgroups
 from ocirt.plan.ops import NO_FD, Op, Tolerance
-from ocirt.plan.overlay import LONGEST_VALUE, separate_lowers
+from ocirt.plan.overlay import LONGEST_VALUE, ONE_BY_ONE
 from ocirt.plan.tree_ops import (
     Attributes,
     BindMount,
@@ -121,7 +121,7 @@ def _filesystem(context: Context, mount: Mount, target: str, options: MountOptio
             f"{origin}.type", f'{mount.type or "none"} names no filesystem; a bind mount has "bind" among its options'
         )
     _check_words(context, mount, options, origin)
-    parameters = [(part, word) for word in _parameters(options) for part in _parts(context, mount, word, origin)]
+    parameters = [(part, word) for word in _parameters(options) for part in _parts(context, mount, word)]
     without = RDONLY if _waits(mount, target, options) else 0
     mapping = mapped_ids(context, mount, options, origin)
     if mapping is not None and context.namespaces.has("user"):
@@ -142,14 +142,14 @@ def _filesystem(context: Context, mount: Mount, target: str, options: MountOptio
     )
 
 
-def _parts(context: Context, mount: Mount, parameter: str, origin: str) -> Iterator[str]:
+def _parts(context: Context, mount: Mount, parameter: str) -> Iterator[str]:
     """overlayfs's list of lower directories, one by one where it is longer than any value of fsconfig(2) may be."""
     key, _, value = parameter.partition("=")
-    if mount.type != "overlay" or key != "lowerdir" or len(value.encode("utf-8", "surrogateescape")) <= LONGEST_VALUE:
+    long = len(value.encode("utf-8", "surrogateescape")) > LONGEST_VALUE
+    if mount.type != "overlay" or key != "lowerdir" or not long or context.host.kernel < ONE_BY_ONE:
         yield parameter
         return
-    where = f"{origin}.options[{mount.options.index(parameter)}]"
-    for lower in separate_lowers(context.host, tuple(re.split(r"(?<!\\):", value)), where):
+    for lower in re.split(r"(?<!\\):", value):
         yield "lowerdir+=" + re.sub(r"\\(.)", r"\1", lower)
 
 

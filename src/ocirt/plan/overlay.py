@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ocirt.errors import UnsupportedError
-
 if TYPE_CHECKING:
     from ocirt.host import Host
 
@@ -16,21 +14,11 @@ ONE_BY_ONE: Final = (6, 8)
 """The Linux that takes lower directories one by one, by ``lowerdir+`` (overlayfs.rst)."""
 
 
-def separate_lowers(host: Host, lowers: tuple[str, ...], origin: str) -> tuple[str, ...]:
-    """Several directories, the top one first, each to be given for itself.
+def lower_directories(host: Host, lowers: tuple[str, ...]) -> tuple[str, ...]:
+    """As operations take them: one by one, or joined where this kernel takes nothing else.
 
-    :raises UnsupportedError: this kernel takes a list alone, and not one that long.
+    What is then too long for fsconfig(2) goes by mount(2), which takes 4095 bytes.
     """
-    if len(lowers) > 1 and host.kernel < ONE_BY_ONE:
-        raise UnsupportedError(origin, "so many lower directories of overlayfs need Linux 6.8")
-    return lowers
-
-
-def lower_directories(host: Host, lowers: tuple[str, ...], origin: str) -> tuple[str, ...]:
-    """As operations take them: one by one, or joined where this kernel takes nothing else."""
     if len(lowers) == 1 or host.kernel >= ONE_BY_ONE:
         return lowers
-    joined = ":".join(lower.replace("\\", "\\\\").replace(":", "\\:") for lower in lowers)
-    if len(joined.encode("utf-8", "surrogateescape")) > LONGEST_VALUE:
-        return separate_lowers(host, lowers, origin)
-    return (joined,)
+    return (":".join(lower.replace("\\", "\\\\").replace(":", "\\:") for lower in lowers),)

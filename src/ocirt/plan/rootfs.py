@@ -119,7 +119,7 @@ def _rootfs(context: Context) -> Op:
         if site.shown:
             # Mounts that a user namespace got from its parent are locked, and overlayfs takes no tree that has some.
             return SelectRootfs(site.rootfs, site.scratch, not in_user_namespace, site.shown, origin="root.path")
-        lowers = lower_directories(context.host, (*site.layers, site.rootfs), "root.path")
+        lowers = lower_directories(context.host, (*site.layers, site.rootfs))
         return OverlayRootfs(lowers, site.scratch, in_user_namespace, origin="root.path")
     fd = binds.source_fd(context, site.rootfs, recursive=True, origin="root.path")
     return AttachRootfs(site.rootfs, fd, _is_shared(context), origin="root.path")
