@@ -203,6 +203,12 @@ int ocirt_openat2(int directory, const char *path, unsigned long flags, unsigned
 }
 
 __attribute__((visibility("default")))
+int ocirt_syncfs(int fd)
+{
+	return syscall(SYS_syncfs, fd) < 0 ? errno : 0;
+}
+
+__attribute__((visibility("default")))
 int ocirt_adopt_orphans(void)
 {
 	return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0 ? errno : 0;

@@ -23,6 +23,9 @@ int ocirt_bpf(int command, void *attributes, unsigned size);
 /* openat2(2): a descriptor, or an errno, negative. */
 int ocirt_openat2(int directory, const char *path, unsigned long flags, unsigned long resolve);
 
+/* syncfs(2): what was written to the filesystem of an open file is on its disk. Returns 0 or an errno. */
+int ocirt_syncfs(int fd);
+
 /* Become the parent of whomever our descendants leave without one. Returns 0 or an errno. */
 int ocirt_adopt_orphans(void);
 /* cdef: end */

@@ -47,6 +47,15 @@ def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
     return fd
 
 
+def sync(fd: int) -> None:
+    """Wait until all that was written to this filesystem is on its disk (syncfs(2)): one call for any number of files.
+
+    :raises OSError: some of it could not be written.
+    """
+    if error := lib.ocirt_syncfs(fd):
+        raise OSError(error, os.strerror(error))
+
+
 def clean(path: str) -> str:
     """A member's path without ``.``, ``..`` and what else is idle, relative to the root: ``..`` ends there."""
     if path[:1] not in ("/", ".") and "//" not in path and "/." not in path and not path.endswith("/"):

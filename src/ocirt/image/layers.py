@@ -15,7 +15,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from secrets import token_hex
 from typing import Final
 
@@ -23,8 +23,8 @@ from attrs import define, frozen
 
 from ocirt.archive.extraction import ExtractLimits, extract
 from ocirt.archive.ownership import Ownership
+from ocirt.archive.paths import sync
 from ocirt.archive.removal import remove_tree
-from ocirt.errors import ImageError
 from ocirt.image import making, overlay
 from ocirt.image.digest import Digest
 from ocirt.image.image import prepare_root
@@ -113,26 +113,19 @@ class Layers:
     def prune(self, used: Callable[[], Collection[str]]) -> tuple[str, ...]:
         """Remove what nobody uses or holds, and what was left half made or half removed; the layers' names.
 
-        :param used: the names of those that are used. It is asked once no other process can begin to use one.
+        :param used: the names of those that are used. What it says holds for a layer that is locked: whoever used it
+            did so under a lock, and has said so before letting go.
         """
         parent = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        idle: dict[str, int] = {}
         try:
-            for name in os.listdir(parent):
+            names = os.listdir(parent)
+            for name in names:
                 if name.endswith((UNFINISHED, DEAD)):
                     making.removed(parent, name)
-                    continue
-                with suppress(BlockingIOError):
-                    if (fd := making.lock(parent, name, fcntl.LOCK_EX, wait=False)) is not None:
-                        idle[name] = fd
-            kept = used()
-            for name in idle:
-                if name not in kept:
-                    _remove(parent, name)
-            return tuple(name for name in idle if name not in kept)
+            in_use = used()
+            idle = [name for name in names if not name.endswith((UNFINISHED, DEAD)) and name not in in_use]
+            return tuple(name for name in sorted(idle) if _pruned(parent, name, used))
         finally:
-            for fd in idle.values():
-                os.close(fd)
             os.close(parent)
 
     def _lock(self, chain_id: Digest) -> int | None:
@@ -156,6 +149,7 @@ class Layers:
                 remove_tree(made.fd, WORK)
             with open(f"{made.path}/{ABOUT}", "x", encoding="utf-8") as file:
                 json.dump({"chainID": str(chain[-1]), "diffID": str(layer.diff_id)}, file)
+            sync(made.fd)  # for whoever finds the name after a power failure too
             made.finish(name)
 
     @contextmanager
@@ -195,11 +189,20 @@ def _name(chain_id: Digest) -> str:
     return chain_id.hex
 
 
-def _remove(parent: int, name: str) -> None:
+def _pruned(parent: int, name: str, used: Callable[[], Collection[str]]) -> bool:
     """Under another name first: what a killed process leaves half removed must not look whole."""
-    dead = f"{name}-{token_hex(4)}{DEAD}"
     try:
+        fd = making.lock(parent, name, fcntl.LOCK_EX, wait=False)
+    except BlockingIOError:
+        return False
+    if fd is None:
+        return False
+    try:
+        if name in used():
+            return False
+        dead = f"{name}-{token_hex(4)}{DEAD}"
         os.rename(name, dead, src_dir_fd=parent, dst_dir_fd=parent)
-    except OSError as error:
-        raise ImageError(name, f"cannot be removed: {error.strerror}") from error
-    remove_tree(parent, dead)
+        remove_tree(parent, dead)
+    finally:
+        os.close(fd)
+    return True

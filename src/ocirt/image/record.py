@@ -88,7 +88,9 @@ def _about(image: Descriptor, ownership: Ownership) -> Mapping[str, object]:
 
 @frozen(repr=False)
 class _Walk(ImageObject):
-    descriptor_walk: tuple[Descriptor, ...] = field(converter=tuple[Descriptor, ...], metadata={"key": "descriptor_walk"})
+    descriptor_walk: tuple[Descriptor, ...] = field(
+        converter=tuple[Descriptor, ...], metadata={"key": "descriptor_walk"}
+    )
 
 
 @frozen(repr=False)
