@@ -129,7 +129,7 @@ class ArchiveSource:
         digest = Digest.of(image.config)
         self._config = digest, image.config
         config = Descriptor(media.DOCKER_CONFIG, digest, len(image.config))
-        manifest = Manifest(2, config, layers, media.DOCKER_MANIFEST)
+        manifest = Manifest(2, config, layers, media_type=media.DOCKER_MANIFEST)
         return Raw(manifest.dumps(), media.DOCKER_MANIFEST)
 
     def _layer(self, member: Member, diff_id: Digest, known: dict[str, Descriptor]) -> Descriptor:

@@ -145,7 +145,7 @@ class LayoutDestination:
         with self._directory.locked(), failing(self.name, "cannot be written"):
             if self._directory.size(MARK_FILE) is None:
                 _replace(self._directory, MARK_FILE, MARK)
-            index = _index_or_none(self._directory) or Index(2, (), media.INDEX)
+            index = _index_or_none(self._directory) or Index(2, (), media_type=media.INDEX)
             _write_index(self._directory, with_name(index, self._root, self._location.name))
 
     def close(self) -> None:

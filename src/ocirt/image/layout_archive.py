@@ -63,7 +63,7 @@ class ArchiveDestination:
     def commit(self) -> None:
         if self._root is None:
             raise ImageError(self.name, "no manifest was put there")
-        index = layout.with_name(Index(2, (), media.INDEX), self._root, self._location.name)
+        index = layout.with_name(Index(2, (), media_type=media.INDEX), self._root, self._location.name)
         for name, data in ((layout.INDEX_FILE, index.dumps()), (layout.MARK_FILE, layout.MARK)):
             self._archive.put(name, io.BytesIO(data), len(data))
         self._archive.publish()
