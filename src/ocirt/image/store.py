@@ -157,16 +157,28 @@ class Store:
             if policy == "never":
                 raise ImageNotFound(canonical(location), "is not in the store, and was not to be pulled")
         with Image.open(location, platform=platform, access=access) as image:
-            chain = chain_ids([layer.diff_id for layer in image.layers])
-            wanted = [image.layers[number] for number in self.layers.missing(chain)]
-            with image.supply(wanted, report) as supply:
-                held = self.layers.provide(chain, image.layers, supply, limits or ExtractLimits())
-            try:
-                self._record(canonical(location), image)
-            except BaseException:
-                held.close()
-                raise
-            return StoredImage(canonical(location), image.raw, image.manifest, image.config), held
+            return self.add(image, location, limits=limits, report=report)
+
+    def add(
+        self,
+        image: Image,
+        name: str | Location,
+        *,
+        limits: ExtractLimits | None = None,
+        report: Report | None = None,
+    ) -> tuple[StoredImage, Held]:
+        """Have this image here, under this name, with its layers held."""
+        known = canonical(name)
+        chain = chain_ids([layer.diff_id for layer in image.layers])
+        wanted = [image.layers[number] for number in self.layers.missing(chain)]
+        with image.supply(wanted, report) as supply:
+            held = self.layers.provide(chain, image.layers, supply, limits or ExtractLimits())
+        try:
+            self._record(known, image)
+        except BaseException:
+            held.close()
+            raise
+        return StoredImage(known, image.raw, image.manifest, image.config), held
 
     def images(self) -> tuple[StoredImage, ...]:
         """All, by name."""
@@ -181,7 +193,7 @@ class Store:
 
     def image(self, name: str | Location) -> StoredImage:
         """:raises ImageNotFound: there is none of this name."""
-        wanted = canonical(name if isinstance(name, Location) else Location.parse(name))
+        wanted = canonical(name)
         data = self._read(f"images/{_file_name(wanted)}")
         if data is None:
             raise ImageNotFound(wanted, f"is not in the store {self.root}")
@@ -192,7 +204,7 @@ class Store:
 
         :raises ImageNotFound: there is none of this name.
         """
-        wanted = canonical(name if isinstance(name, Location) else Location.parse(name))
+        wanted = canonical(name)
         try:
             os.unlink(f"{self.root}/images/{_file_name(wanted)}")
         except FileNotFoundError as error:
@@ -333,8 +345,9 @@ class Store:
                     yield name
 
 
-def canonical(location: Location) -> str:
+def canonical(name: str | Location) -> str:
     """One name for each place: a registry's in full, a path absolute."""
+    location = name if isinstance(name, Location) else Location.parse(name)
     if location.transport == "docker":
         return str(Reference.parse(location.rest))
     if location.transport == "docker-daemon":
