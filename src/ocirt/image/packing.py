@@ -1,4 +1,4 @@
-"""From an archive in pieces to a compressed layer: read by whoever stores it, hashed on the way, never whole anywhere."""
+"""From an archive in pieces to a compressed layer: hashed on its way to whoever stores it, and never whole anywhere."""
 
 from __future__ import annotations
 

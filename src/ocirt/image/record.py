@@ -55,12 +55,12 @@ class _Origin(ImageDocument):
 
 def write(bundle: str | os.PathLike[str], root: int, image: Descriptor, ownership: Ownership) -> None:
     """Record what is below the open directory ``root``, just unpacked from an image and not used yet."""
-    Snapshot.of(root, os.path.join(bundle, FILE), ownership=ownership, about=_about(image, ownership))
+    Snapshot.of(root, os.path.join(bundle, FILE), ownership=ownership, about=about(image, ownership))
 
 
-def rewriting(bundle: str | os.PathLike[str], image: Descriptor, ownership: Ownership) -> Writer:
-    """A record in the making, which takes the place of the one that there is."""
-    return Writer(os.path.join(bundle, FILE), _about(image, ownership))
+def rewriting(bundle: str | os.PathLike[str]) -> Writer:
+    """A record in the making, which is to take the place of the one that there is; ``about`` makes its head."""
+    return Writer(os.path.join(bundle, FILE))
 
 
 def read(bundle: str | os.PathLike[str]) -> Record:
@@ -79,16 +79,19 @@ def read(bundle: str | os.PathLike[str]) -> Record:
     return Record(origin.image, ownership, snapshot, path)
 
 
-def _about(image: Descriptor, ownership: Ownership) -> Mapping[str, object]:
+def about(image: Descriptor, ownership: Ownership) -> Mapping[str, object]:
+    """The head of a record."""
     origin = _Origin(image, ownership.uid_mappings, ownership.gid_mappings, rootless=ownership.rootless)
-    about = json.loads(origin.dumps())
-    assert isinstance(about, dict)
-    return about
+    head = json.loads(origin.dumps())
+    assert isinstance(head, dict)
+    return head
 
 
 @frozen(repr=False)
 class _Walk(ImageObject):
-    descriptor_walk: tuple[Descriptor, ...] = field(converter=tuple[Descriptor, ...], metadata={"key": "descriptor_walk"})
+    descriptor_walk: tuple[Descriptor, ...] = field(
+        converter=tuple[Descriptor, ...], metadata={"key": "descriptor_walk"}
+    )
 
 
 @frozen(repr=False)
