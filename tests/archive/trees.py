@@ -1,78 +1,78 @@
-"""File trees as tests see them, by none of our own code: what is at each path, and which paths are one file."""
+"""What a tree is, as a value: every entry with all that one can see of it."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from ocirt.archive.changes import Change, changes
-from ocirt.archive.ownership import Ownership
-from ocirt.archive.snapshot import Snapshot
-from ocirt.archive.tree import Walk
-
-NO_MATTER = ("security.selinux", "system.nfs4_acl", "user.rootlesscontainers")
+from attrs import frozen
 
 
-def picture(root: Path) -> dict[str, tuple[object, ...]]:
-    """Everything of a tree that an archive can carry; times in whole seconds, as layers have them."""
-    found = {}
-    first_names: dict[tuple[int, int], str] = {}
-    for path in sorted([root, *root.rglob("*")], key=os.fsencode):
-        status = path.lstat()
-        name = str(path.relative_to(root))
-        kind = stat.S_IFMT(status.st_mode)
-        found[name] = (
-            oct(status.st_mode),
-            status.st_uid,
-            status.st_gid,
-            status.st_mtime_ns // 10**9,
-            os.readlink(path) if kind == stat.S_IFLNK else None,
-            status.st_rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else None,
-            hashlib.sha256(path.read_bytes()).hexdigest() if kind == stat.S_IFREG else None,
-            first_names.setdefault((status.st_dev, status.st_ino), name) if kind == stat.S_IFREG else None,
-            xattrs(path),
-        )
-    return found
+@frozen
+class Entry:
+    """One file."""
+
+    kind: int
+    mode: int
+    uid: int
+    gid: int
+    links: int
+    mtime: int
+    content: bytes
+    """Or target, or device number."""
+    xattrs: tuple[tuple[str, bytes], ...]
 
 
-def xattrs(path: Path) -> dict[str, bytes]:
+def entries(root: Path) -> Iterator[str]:
+    """The paths of all, the root's as ``.``, in order."""
+    yield "."
+    todo = [""]
+    while todo:
+        head = todo.pop()
+        with os.scandir(root / head) as found:
+            names = sorted(entry.name for entry in found)
+        for name in names:
+            path = os.path.join(head, name)
+            yield path
+            if stat.S_ISDIR(os.lstat(root / path).st_mode):
+                todo.append(path)
+
+
+def look(path: Path) -> Entry:
+    """At one, without following it."""
+    status = os.lstat(path)
+    kind = stat.S_IFMT(status.st_mode)
+    content = b""
+    if kind == stat.S_IFREG:
+        content = path.read_bytes() if status.st_size < 1 << 24 else str(status.st_size).encode()
+    elif kind == stat.S_IFLNK:
+        content = os.fsencode(os.readlink(path))
+    elif kind in (stat.S_IFCHR, stat.S_IFBLK):
+        content = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}".encode()
     names = os.listxattr(path, follow_symlinks=False)
-    return {name: os.getxattr(path, name, follow_symlinks=False) for name in names if name not in NO_MATTER}
+    return Entry(
+        kind,
+        stat.S_IMODE(status.st_mode),
+        status.st_uid,
+        status.st_gid,
+        1 if kind == stat.S_IFDIR else status.st_nlink,  # of directories, file systems count as they like
+        status.st_mtime_ns,
+        content,
+        tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in sorted(names)),
+    )
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+def snapshot(root: Path) -> dict[str, Entry]:
+    """All of a tree."""
+    return {path: look(root / path) for path in entries(root)}
 
 
-def recorded(root: Path, *, ownership: Ownership | None = None) -> Snapshot:
-    """A record of the tree, beside it."""
-    with opened(root) as fd:
-        return Snapshot.of(fd, root.with_name(f"{root.name}.record"), ownership=ownership)
-
-
-def changed_since(before: Snapshot, root: Path, *, masked: tuple[bytes, ...] = ()) -> list[Change]:
-    with opened(root) as fd:
-        return changes(before, Walk(fd, Ownership(), masked=masked), fd, masked=masked)
-
-
-def words(found: list[Change]) -> dict[str, str]:
-    """Each change as a word, without directories that are only on the way."""
-    return {
-        change.name: f"{change.kind} opaque" if change.opaque else change.kind
-        for change in found
-        if change.kind != "unchanged" or change.opaque
-    }
-
-
-def keep_times(path: Path) -> os.stat_result:
-    """For ``os.utime`` later, so that a directory looks as if nothing had happened in it."""
-    return path.stat()
+def untouched(root: Path) -> dict[str, tuple[Entry, int, int]]:
+    """The same with inodes and the times of the last change, which no program can set: equal if nobody did anything."""
+    found = {}
+    for path, entry in snapshot(root).items():
+        status = os.lstat(root / path)
+        found[path] = (entry, status.st_ino, status.st_ctime_ns)
+    return found

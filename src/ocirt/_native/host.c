@@ -186,6 +186,22 @@ int ocirt_bpf(int command, void *attributes, unsigned size)
 	return result < 0 ? -error : (int)result;
 }
 
+/* EAGAIN: something was renamed or mounted, anywhere, while a ".." was looked up,
+ * and the kernel asks to try again. Whoever renames all the time gets it in the end. */
+__attribute__((visibility("default")))
+int ocirt_openat2(int directory, const char *path, unsigned long flags, unsigned long resolve)
+{
+	struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = resolve};
+	int fd = -1;
+
+	for (int tries = 0; tries < 10000; tries++) {
+		fd = openat2(directory, path, &how);
+		if (fd >= 0 || errno != EAGAIN)
+			break;
+	}
+	return fd < 0 ? -errno : fd;
+}
+
 __attribute__((visibility("default")))
 int ocirt_adopt_orphans(void)
 {

@@ -20,6 +20,9 @@ int ocirt_take_fd(int pidfd, int number);
 /* bpf(2) on a union bpf_attr, of which `size` bytes are there: a descriptor or 0; or an errno, negative. */
 int ocirt_bpf(int command, void *attributes, unsigned size);
 
+/* openat2(2): a descriptor, or an errno, negative. */
+int ocirt_openat2(int directory, const char *path, unsigned long flags, unsigned long resolve);
+
 /* Become the parent of whomever our descendants leave without one. Returns 0 or an errno. */
 int ocirt_adopt_orphans(void);
 /* cdef: end */
