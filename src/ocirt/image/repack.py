@@ -22,7 +22,7 @@ from ocirt.archive.snapshot import settle
 from ocirt.archive.tree import Walk
 from ocirt.archive.writing import LayerWriter
 from ocirt.errors import ImageError
-from ocirt.image import media, platforms, record
+from ocirt.image import media, record
 from ocirt.image.compression import Compressed
 from ocirt.image.digest import Digest, Readable, Verified
 from ocirt.image.documents import (
@@ -37,6 +37,7 @@ from ocirt.image.documents import (
 )
 from ocirt.image.layer_digests import digests_of_layers
 from ocirt.image.packing import Gzip, Pieces
+from ocirt.image.platform import here
 from ocirt.image.transport import Destination, Progress, Raw, Report, Source
 
 CREATED_BY: Final = "ocirt image repack"
@@ -176,7 +177,7 @@ def from_rootfs(
     :param masked: paths in it that are left out.
     """
     packing = packing or Packing()
-    platform = platform or platforms.host()
+    platform = platform or here()
     image = ImageConfig(
         architecture=platform.architecture,
         os=platform.os,
