@@ -3,4 +3,29 @@
 On the ground ``digest``, ``media`` and ``documents``: the specification's words as values. ``reference`` is how people
 name images, ``transport`` what every place offers where they are kept. ``ocirt`` itself does not import this package:
 whoever brings a rootfs of their own does not pay for it.
+
+``layout``, ``layout_archive``, ``docker_archive`` and ``docker_daemon`` are transports, with ``files``, ``members`` and
+``new_archive`` for what untrusted files ask for. ``copying`` takes an image from one place to another: ``platform`` is
+the choice among several, ``manifests`` and ``compression`` convert on the way, ``threads`` do several things at once.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ocirt.image.copying import copy
+
+_HOME = {"copying": ("copy",)}
+
+_MODULES = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = ["copy"]
+
+
+def __getattr__(name: str) -> object:
+    """PEP 562: who reads a name of an image does not load what copies one."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -95,3 +95,25 @@ class Verified:
         found = self._hash.hexdigest()
         if found != self._expected.hex:
             raise DigestMismatch(self._what, str(self._expected), f"{self._expected.algorithm}:{found}")
+
+
+class Hashed:
+    """A stream whose digest is made while it is read."""
+
+    def __init__(self, stream: Readable, algorithm: str = "sha256") -> None:
+        self._stream = stream
+        self._algorithm = algorithm
+        self._hash = hashlib.new(algorithm)
+        self.count = 0
+        """Bytes read so far."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(size)
+        self._hash.update(data)
+        self.count += len(data)
+        return data
+
+    @property
+    def digest(self) -> Digest:
+        """Of what was read so far."""
+        return Digest(self._algorithm, self._hash.hexdigest())

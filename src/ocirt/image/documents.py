@@ -106,10 +106,10 @@ class Manifest(ImageDocument):
     """One image: its configuration, and its layers from the bottom up (manifest.md)."""
 
     schema_version: int
+    media_type: str | None = field(default=None, kw_only=True)
+    artifact_type: str | None = field(default=None, kw_only=True)
     config: Descriptor
     layers: tuple[Descriptor, ...] = field(converter=tuple[Descriptor, ...])
-    media_type: str | None = None
-    artifact_type: str | None = None
     subject: Descriptor | None = None
     annotations: Mapping[str, FreeText] = field(factory=dict, hash=False)
 
@@ -119,9 +119,9 @@ class Index(ImageDocument):
     """Several manifests: one for each platform, or one for each name (image-index.md)."""
 
     schema_version: int
+    media_type: str | None = field(default=None, kw_only=True)
+    artifact_type: str | None = field(default=None, kw_only=True)
     manifests: tuple[Descriptor, ...] = field(converter=tuple[Descriptor, ...])
-    media_type: str | None = None
-    artifact_type: str | None = None
     subject: Descriptor | None = None
     annotations: Mapping[str, FreeText] = field(factory=dict, hash=False)
 

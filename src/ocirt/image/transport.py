@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ocirt.image.digest import Readable
     from ocirt.image.documents import Descriptor
+    from ocirt.image.media import Compression
     from ocirt.image.reference import Location
 
 
@@ -119,14 +120,17 @@ class Destination(Closing, Protocol):
         """What it takes, the best first; indexes too, if it can hold several images."""
 
     @property
-    def compressions(self) -> tuple[str, ...]:
-        """What layers may be there (``media.Compression``), the best first."""
+    def compressions(self) -> tuple[Compression, ...]:
+        """What layers may be there, the best first."""
 
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether it is there already, or can be had without sending it."""
 
     def put_blob(self, stream: Readable, descriptor: Descriptor | None = None) -> tuple[Digest, int]:
-        """Keep what a stream holds; it is ``descriptor``, or else whatever its digest and size turn out to be."""
+        """Keep what a stream holds; it is ``descriptor``, or else whatever its digest and size turn out to be.
+
+        Whoever gives a ``descriptor`` has a stream that fails where it is anything else (``Verified``).
+        """
 
     def put_manifest(self, raw: Raw, *, child: bool = False) -> None:
         """Keep a manifest or index; a ``child`` is one of an index, and has no name of its own."""
