@@ -80,8 +80,9 @@ def test_gnu_tar_extracts_the_same(tree: Path, tmp_path: Path) -> None:
     os.utime(tree / "old", (5, 5))  # about others it complains
     twin = tmp_path / "twin"
     twin.mkdir()
-    command = ["tar", "--extract", "--file=-", f"--directory={twin}", "--xattrs", "--xattrs-include=*", "--same-permissions"]
-    done = subprocess.run([*command, "--numeric-owner"], input=layer(tree), capture_output=True, check=False)
+    options = ["--xattrs", "--xattrs-include=*", "--same-permissions", "--numeric-owner"]
+    command = ["tar", "--extract", "--file=-", f"--directory={twin}", *options]
+    done = subprocess.run(command, input=layer(tree), capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert picture(twin) == picture(tree)
 
