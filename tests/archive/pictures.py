@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ocirt.archive.changes import Change, changes
 from ocirt.archive.ownership import Ownership
 from ocirt.archive.snapshot import Snapshot
 from ocirt.archive.tree import Walk
+from ocirt.archive.writing import LayerWriter
 
 NO_MATTER = ("security.selinux", "system.nfs4_acl", "user.rootlesscontainers")
 
@@ -57,6 +58,11 @@ def recorded(root: Path, *, ownership: Ownership | None = None) -> Snapshot:
     """A record of the tree, beside it."""
     with opened(root) as fd:
         return Snapshot.of(fd, root.with_name(f"{root.name}.record"), ownership=ownership)
+
+
+def layer_of(root: int, found: Iterable[Change], *, newest: int | None = None) -> bytes:
+    """The archive of these changes."""
+    return b"".join(LayerWriter(root, newest=newest).archive(found))
 
 
 def changed_since(before: Snapshot, root: Path, *, masked: tuple[bytes, ...] = ()) -> list[Change]:

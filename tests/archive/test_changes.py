@@ -298,3 +298,46 @@ print(words(changed_since(before, root, masked=(b"empty",))))
         ["unshare", "--mount", sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "{}\n"), done.stderr
+
+
+@pytest.mark.root
+def test_what_an_overlay_has_written_makes_of_its_lower_directory_what_it_shows(tree: Path, tmp_path: Path) -> None:
+    """Each edit, in an overlay of its own, in a mount namespace of its own."""
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", OVERLAYS, str(tree), str(tmp_path / "overlays")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"{len(EDITS)}\n"), done.stdout + done.stderr
+
+
+OVERLAYS = """
+import io, subprocess, sys
+from pathlib import Path
+from ocirt.archive.changes import changes_of_upper
+from ocirt.archive.extraction import extract
+from tests.archive.pictures import layer_of, opened, picture
+from tests.archive.test_changes import EDITS
+
+lower, places, equal = Path(sys.argv[1]), Path(sys.argv[2]), 0
+for number, (edit, (script, _)) in enumerate(EDITS.items()):
+    names = ("upper", "work", "merged")
+    upper, work, merged = (places / str(number) / name for name in names)
+    for path in (upper, work, merged):
+        path.mkdir(parents=True)
+    options = f"lowerdir={lower},upperdir={upper},workdir={work},redirect_dir=off,metacopy=off"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, merged], check=True)
+    subprocess.run(["sh", "-ec", script], cwd=merged, check=True)
+    twin = places / str(number) / "twin"
+    subprocess.run(["cp", "-a", lower, twin], check=True)
+    with opened(upper) as fd:
+        extract(io.BytesIO(layer_of(fd, changes_of_upper(fd))), twin)
+    shown, made = picture(merged), picture(twin)
+    if shown == made:
+        equal += 1
+    else:
+        print(edit, sorted(set(shown.items()) ^ set(made.items())))
+    subprocess.run(["umount", merged], check=True)
+print(equal)
+"""

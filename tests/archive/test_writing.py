@@ -23,7 +23,7 @@ from ocirt.archive.ownership import Ownership
 from ocirt.archive.tree import Entry, Walk
 from ocirt.archive.writing import LayerWriter, member
 from ocirt.errors import ArchiveError
-from tests.archive.pictures import changed_since, opened, picture, recorded
+from tests.archive.pictures import changed_since, layer_of, opened, picture, recorded
 
 LONG = "d" * 120
 ODD = "odd\udcff\udc80 name\n\u00e9"
@@ -32,8 +32,7 @@ ODD = "odd\udcff\udc80 name\n\u00e9"
 def layer(root: Path, found: list[Change] | None = None, *, newest: int | None = None) -> bytes:
     """Of all that is there, unless it is of some changes."""
     with opened(root) as fd:
-        writer = LayerWriter(fd, newest=newest)
-        return b"".join(writer.archive(everything(Walk(fd, Ownership())) if found is None else found))
+        return layer_of(fd, everything(Walk(fd, Ownership())) if found is None else found, newest=newest)
 
 
 def names(archive: bytes) -> list[str]:

@@ -255,9 +255,15 @@ _REFUSED: Final = {b"redirect": "redirect_dir=off", b"metacopy": "metacopy=off"}
 
 
 def changes_of_upper(
-    root: int, *, ownership: Ownership | None = None, masked: Collection[bytes] = ()
+    root: int,
+    *,
+    ownership: Ownership | None = None,
+    masked: Collection[bytes] = (),
+    root_was: Entry | None = None,
 ) -> Iterator[Change]:
     """What an overlay's upper directory, open as ``root``, says: all that is in it is a change.
+
+    Itself too, unless it still looks as it did when it was ``root_was``.
 
     :raises UnsupportedError: it refers to the layers below, as the options ``redirect_dir`` and ``metacopy`` have it.
     """
@@ -270,9 +276,11 @@ def changes_of_upper(
         if _is_whiteout(entry, said):
             yield Change(entry.path, "removed")
             continue
-        kept = tuple(pair for pair in entry.xattrs if not pair[0].startswith(_PREFIXES))
-        opaque = entry.is_directory and said.get(_OPAQUE) == b"y"
-        yield Change(entry.path, "modified", entry._replace(xattrs=kept), opaque=opaque and bool(entry.path))
+        entry = entry._replace(xattrs=tuple(pair for pair in entry.xattrs if not pair[0].startswith(_PREFIXES)))
+        if not entry.path and root_was is not None and not _looks_different(root_was, entry):
+            continue
+        opaque = entry.is_directory and said.get(_OPAQUE) == b"y" and entry.path != b""
+        yield Change(entry.path, "modified", entry, opaque=opaque)
 
 
 _PREFIXES: Final = tuple(prefix.encode() for prefix in OVERLAY_XATTRS)

@@ -162,6 +162,8 @@ class Walk:
                 ]
         except FileNotFoundError as error:
             raise changed(directory.path) from error
+        except OSError as error:
+            raise unreadable(directory.path, error) from error
 
     def _entry(self, path: bytes, status: os.stat_result, where: bytes, fd: int, *, name: bytes = b"") -> Entry:
         mode = status.st_mode
@@ -236,7 +238,10 @@ def opened(root: int, entry: Entry, *, across_mounts: bool = False) -> Iterator[
         needed = 0o500 if entry.is_directory else 0o400
         if status.st_mode & needed != needed and status.st_uid == os.geteuid() != 0:
             after.enter_context(_permitted(fd, needed))
-        reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise unreadable(entry.path, error) from error
         after.callback(os.close, reader)
         yield reader
 
@@ -248,7 +253,7 @@ def contents(root: int, entry: Entry, *, across_mounts: bool = False) -> Iterato
     """
     with opened(root, entry, across_mounts=across_mounts) as fd:
         before = os.fstat(fd)
-        same = before.st_ctime_ns == entry.ctime_ns or not before.st_mode & stat.S_IRUSR  # ``opened`` changed its mode
+        same = before.st_ctime_ns == entry.ctime_ns or not entry.mode & stat.S_IRUSR  # ``opened`` changed its mode
         if not same or (before.st_size, before.st_mtime_ns) != (entry.size, entry.mtime_ns):
             raise changed(entry.path)
         left = entry.size
@@ -276,7 +281,7 @@ def _beneath(root: int, path: bytes, across_mounts: bool) -> int:
             raise ArchiveError(os.fsdecode(path), MOUNTED) from error
         if error.errno in (ENOENT, ENOTDIR, ELOOP):
             raise changed(path) from error
-        raise
+        raise unreadable(path, error) from error
 
 
 def _step_by_step(root: int, path: bytes, resolve: int) -> int:
@@ -312,6 +317,10 @@ def _permitted(fd: int, bits: int) -> Iterator[None]:
         yield
     finally:
         os.chmod(f"/proc/self/fd/{fd}", mode)
+
+
+def unreadable(path: bytes, error: OSError) -> ArchiveError:
+    return ArchiveError(os.fsdecode(path) or ".", f"cannot be read: {error.strerror}")
 
 
 def changed(path: bytes) -> ArchiveError:

@@ -16,7 +16,7 @@ from attrs import field, frozen
 from ocirt.archive.mtree import Mtree
 from ocirt.archive.ownership import Ownership
 from ocirt.archive.snapshot import Snapshot, Writer
-from ocirt.archive.tree import Entry
+from ocirt.archive.tree import Entry, Walk
 from ocirt.errors import BundleError, ImageError
 from ocirt.image.documents import MAX_DOCUMENT, Descriptor, ImageDocument, ImageObject
 from ocirt.spec import IDMapping
@@ -37,10 +37,8 @@ class Record:
     before: Iterable[Entry] = field(repr=False)
     path: str
     """Of the record itself."""
-
-    @property
-    def is_ours(self) -> bool:
-        return isinstance(self.before, Snapshot)
+    upper: str | None = None
+    """The bundle's directory that is an overlay's upper one, which has all changes and nothing else."""
 
 
 @frozen(repr=False)
@@ -51,11 +49,24 @@ class _Origin(ImageDocument):
     uid_mappings: tuple[IDMapping, ...] = field(default=(), converter=tuple[IDMapping, ...])
     gid_mappings: tuple[IDMapping, ...] = field(default=(), converter=tuple[IDMapping, ...])
     rootless: bool = False
+    upper: str | None = None
 
 
 def write(bundle: str | os.PathLike[str], root: int, image: Descriptor, ownership: Ownership) -> None:
     """Record what is below the open directory ``root``, just unpacked from an image and not used yet."""
     Snapshot.of(root, os.path.join(bundle, FILE), ownership=ownership, about=about(image, ownership))
+
+
+def write_upper(
+    bundle: str | os.PathLike[str], root: int, image: Descriptor, ownership: Ownership, *, directory: str = "upper"
+) -> None:
+    """Record that ``directory`` in the bundle, open as ``root``, is the upper one of an overlay on an image's layers.
+
+    Nothing is in it yet, and it looks as the layers below have their root.
+    """
+    with Writer(os.path.join(bundle, FILE)) as writer:
+        writer.add(next(iter(Walk(root, ownership))))
+        writer.finish(about(image, ownership, upper=directory))
 
 
 def rewriting(bundle: str | os.PathLike[str]) -> Writer:
@@ -76,12 +87,15 @@ def read(bundle: str | os.PathLike[str]) -> Record:
         return _umoci(bundle)
     origin = _Origin.loads(json.dumps(snapshot.about).encode(), path)
     ownership = Ownership(origin.uid_mappings, origin.gid_mappings, rootless=origin.rootless)
-    return Record(origin.image, ownership, snapshot, path)
+    if origin.upper is not None and origin.upper != os.path.basename(origin.upper):
+        raise ImageError(path, f"has an upper directory that is not in the bundle: {origin.upper!r}")
+    return Record(origin.image, ownership, snapshot, path, origin.upper)
 
 
-def about(image: Descriptor, ownership: Ownership) -> Mapping[str, object]:
+def about(image: Descriptor, ownership: Ownership, *, upper: str | None = None) -> Mapping[str, object]:
     """The head of a record."""
-    origin = _Origin(image, ownership.uid_mappings, ownership.gid_mappings, rootless=ownership.rootless)
+    mappings = ownership.uid_mappings, ownership.gid_mappings
+    origin = _Origin(image, *mappings, rootless=ownership.rootless, upper=upper)
     head = json.loads(origin.dumps())
     assert isinstance(head, dict)
     return head

@@ -10,18 +10,18 @@ import io
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from itertools import chain
 from typing import Final
 
 from attrs import frozen
 
-from ocirt.archive.changes import Change, changes, everything
+from ocirt.archive.changes import Change, changes, changes_of_upper, everything
 from ocirt.archive.ownership import Ownership
-from ocirt.archive.snapshot import settle
+from ocirt.archive.snapshot import Writer, settle
 from ocirt.archive.tree import Walk
 from ocirt.archive.writing import LayerWriter
-from ocirt.errors import ImageError
+from ocirt.errors import ImageError, UnsupportedError
 from ocirt.image import media, record
 from ocirt.image.compression import Compressed
 from ocirt.image.digest import Digest, Readable, Verified
@@ -135,26 +135,22 @@ def repack(
     origin = record.read(bundle)
     base = Base.load(source, origin.image)
     hidden = paths([*masked, *(base.config.config.volumes if mask_volumes else ())])
-    root = os.open(os.path.join(bundle, record.ROOTFS), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if refresh:
-            settle()
-        with record.rewriting(bundle) if refresh else nullcontext() as writer:
-            found = changes(
-                origin.before,
-                Walk(root, origin.ownership, masked=hidden),
-                root,
-                masked=hidden,
-                digests=lambda wanted: digests_of_layers(base.source, base.manifest, wanted),
-                keep=writer.add if writer is not None else None,
-            )
-            packed = add_layer(base, root, found, destination, packing=packing, history=history)
-            destination.commit()
-            if writer is not None:
-                writer.finish(record.about(packed.descriptor, origin.ownership))
+    if refresh and origin.upper is not None:
+        raise UnsupportedError("refresh", "the layers below the bundle's upper directory stay what they are")
+    with _opened(os.path.join(bundle, origin.upper or record.ROOTFS)) as root, ExitStack() as stack:
+        found: Iterable[Change]
+        writer = None
+        if origin.upper is not None:
+            was = next(iter(origin.before), None)
+            found = changes_of_upper(root, ownership=origin.ownership, masked=hidden, root_was=was)
+        else:
+            writer = stack.enter_context(record.rewriting(bundle)) if refresh else None
+            found = _changes(origin, base, root, hidden, writer)
+        packed = add_layer(base, root, found, destination, packing=packing, history=history)
+        destination.commit()
+        if writer is not None:
+            writer.finish(record.about(packed.descriptor, origin.ownership))
         return packed
-    finally:
-        os.close(root)
 
 
 def from_rootfs(
@@ -189,14 +185,11 @@ def from_rootfs(
         config=config or ContainerConfig(),
     )
     history = history or History(created_by=FROM_ROOTFS)
-    root = os.open(rootfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with _opened(rootfs) as root:
         found = everything(Walk(root, ownership or Ownership(), masked=paths(masked)))
         packed = add_layer(image, root, found, destination, packing=packing, history=history)
         destination.commit()
         return packed
-    finally:
-        os.close(root)
 
 
 def add_layer(
@@ -229,6 +222,31 @@ def add_layer(
     layers = below if layer is None else (*below, layer)
     manifest, descriptor = _put_documents(base, config, layers, destination, docker=docker)
     return Packed(descriptor, manifest, config, layer, writer.members, tuple(writer.skipped))
+
+
+def _changes(
+    origin: record.Record, base: Base, root: int, hidden: Collection[bytes], writer: Writer | None
+) -> list[Change]:
+    """What changed since the bundle was recorded; ``writer`` records it anew."""
+    if writer is not None:
+        settle()
+    return changes(
+        origin.before,
+        Walk(root, origin.ownership, masked=hidden),
+        root,
+        masked=hidden,
+        digests=lambda wanted: digests_of_layers(base.source, base.manifest, wanted),
+        keep=writer.add if writer is not None else None,
+    )
+
+
+@contextmanager
+def _opened(directory: str | os.PathLike[str]) -> Iterator[int]:
+    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield root
+    finally:
+        os.close(root)
 
 
 def paths(names: Iterable[str]) -> tuple[bytes, ...]:
