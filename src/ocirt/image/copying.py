@@ -162,7 +162,7 @@ class Copy:
         with self._blob(manifest.config) as stream:
             data = whole(stream, MAX_DOCUMENT, what)
         if wanted is not None and manifest.config.media_type in media.CONFIGS:
-            offered = ImageConfig.loads(data, what).platform
+            offered = platform.normalized(ImageConfig.loads(data, what).platform)
             if not any(platform.matches(choice, offered) for choice in platform.preferred(wanted)):
                 raise ImageNotFound(self.source.name, f"has no image for {wanted}; it is one for {offered}")
         return data

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -149,8 +149,7 @@ def _levels() -> list[str]:
 
 
 def matches(wanted: Platform, offered: Platform) -> bool:
-    """Whether that is the one; a version of the system is asked for by Windows alone, by its first words."""
-    offered = normalized(offered)
+    """Whether that is the one, both normalized; Windows is asked for by the first words of its version, too."""
     return (
         (offered.os, offered.architecture, offered.variant) == (wanted.os, wanted.architecture, wanted.variant)
         and (not wanted.os_version or f"{offered.os_version}.".startswith(f"{wanted.os_version}."))
@@ -172,15 +171,24 @@ def choose(source: Source, raw: Raw, platform: Platform | None) -> Chosen:
     :raises ImageNotFound: none does; the words say what there is.
     """
     offered = list(leaves(source, raw))
-    for wanted in preferred_here() if platform is None else preferred(platform):
-        for entry in offered:
-            if entry.platform is not None and matches(wanted, entry.platform):
-                return Chosen(entry, source.manifest(entry))
+    found = best(offered, preferred_here() if platform is None else preferred(platform))
+    if found is not None:
+        return Chosen(found, source.manifest(found))
     if len(offered) == 1 and offered[0].platform is None:
         return Chosen(offered[0], source.manifest(offered[0]))
     names = sorted({str(normalized(entry.platform)) if entry.platform else "one for nobody knows" for entry in offered})
     there = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     raise ImageNotFound(source.name, f"has no image for {platform or here()}; there is {there or 'none at all'}")
+
+
+def best(offered: Iterable[Descriptor], wanted: Iterable[Platform]) -> Descriptor | None:
+    """The first that is for the first of those platforms, or of the next."""
+    there = [(normalized(entry.platform), entry) for entry in offered if entry.platform is not None]
+    for platform in wanted:
+        for normal, entry in there:
+            if matches(platform, normal):
+                return entry
+    return None
 
 
 def leaves(source: Source, raw: Raw) -> Iterator[Descriptor]:
