@@ -17,7 +17,7 @@ import pytest
 
 from ocirt.archive.extraction import extract
 from ocirt.archive.ownership import Ownership
-from ocirt.errors import ArchiveError, BundleError, ImageError
+from ocirt.errors import ArchiveError, BundleError, ImageError, UnsupportedError
 from ocirt.image import media, record
 from ocirt.image.compression import reader
 from ocirt.image.documents import ContainerConfig, Descriptor, History, Manifest, Platform
@@ -345,6 +345,28 @@ def test_it_goes_to_another_layout_with_all_it_needs(layout: Path, tmp_path: Pat
         repack(tmp_path / "bundle", image, made)
     shutil.rmtree(layout)
     assert picture(unpack(tmp_path / "other", "new", tmp_path / "again")) == picture(rootfs)
+
+
+def test_a_bundle_of_shared_layers_is_what_was_written_over_them(layout: Path, tmp_path: Path) -> None:
+    expected = unpack(layout, "base", tmp_path / "expected")
+    upper = tmp_path / "bundle/upper"
+    upper.mkdir(parents=True)
+    os.utime(upper, ns=(0, expected.stat().st_mtime_ns))
+    with source(layout, "base") as image, opened(upper) as fd:
+        raw = image.manifest()
+        record.write_upper(tmp_path / "bundle", fd, Descriptor(raw.media_type, raw.digest, len(raw.data)), Ownership())
+    assert repacked(layout, tmp_path / "bundle", "same").layer is None
+    edit(upper, "mkdir etc data; mknod etc/passwd c 0 0; touch etc/new data/hidden")
+    edit(upper, "mkdir etc/apt; setfattr -n trusted.overlay.opaque -v y etc/apt; touch -r . etc")
+    repacked(layout, tmp_path / "bundle")
+    edit(expected, "rm etc/passwd etc/apt/*; cp -p ../../bundle/upper/etc/new etc/new")
+    for path in (".", "etc", "etc/apt"):
+        os.utime(expected / path, ns=(0, (upper / path).stat().st_mtime_ns))
+    again = unpack(layout, "new", tmp_path / "again")
+    os.utime(again / "data", ns=(0, (expected / "data").stat().st_mtime_ns))
+    assert picture(again) == picture(expected)
+    with pytest.raises(UnsupportedError, match="refresh"):
+        repacked(layout, tmp_path / "bundle", refresh=True)
 
 
 def files(root: Path) -> set[str]:

@@ -17,7 +17,7 @@ from ocirt.archive.mtree import Mtree
 from ocirt.archive.ownership import Ownership
 from ocirt.archive.snapshot import Snapshot, Writer
 from ocirt.archive.tree import Entry, Walk
-from ocirt.errors import BundleError, ImageError
+from ocirt.errors import BundleError, ImageError, UnsupportedError
 from ocirt.image.documents import MAX_DOCUMENT, Descriptor, ImageDocument, ImageObject
 from ocirt.spec import IDMapping
 
@@ -126,6 +126,7 @@ class _Umoci(ImageDocument):
     umoci_version: str = field(metadata={"key": "umoci_version"})
     from_descriptor_path: _Walk = field(metadata={"key": "from_descriptor_path"})
     map_options: _MapOptions = field(metadata={"key": "map_options"})
+    whiteout_mode: int = field(default=0, metadata={"key": "whiteout_mode"})
 
 
 def _umoci(bundle: str | os.PathLike[str]) -> Record:
@@ -137,6 +138,8 @@ def _umoci(bundle: str | os.PathLike[str]) -> Record:
         reason = f"has neither {FILE} nor {UMOCI_FILE}: it was not unpacked from an image by ocirt or umoci"
         raise BundleError("bundle", os.fspath(bundle), reason) from None
     meta = _Umoci.loads(data, path)
+    if meta.whiteout_mode != 0:
+        raise UnsupportedError(path, "its files are one layer of an overlay, and umoci does not repack those either")
     if meta.umoci_version != "2" or not meta.from_descriptor_path.descriptor_walk:
         raise ImageError(path, f"is of a version of umoci's that is not known: {meta.umoci_version!r}")
     image = meta.from_descriptor_path.descriptor_walk[-1]
