@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -56,14 +56,14 @@ class Files(Protocol):
 
 
 class LayoutSource:
-    """One image of a layout."""
+    """One image of a layout, which takes over what is to be closed with it."""
 
     def __init__(self, files: Files, location: Location, closing: ExitStack) -> None:
         self._files = files
         self._location = location
-        self._closing = closing
         with files.read(MARK_FILE) as stream:
             _check_mark(whole(stream, 4096, f"{files.path}/{MARK_FILE}"), files.path)
+        self._closing = closing.pop_all()
 
     @property
     def name(self) -> str:
@@ -174,7 +174,7 @@ def source(location: Location, access: Access) -> LayoutSource:
     del access
     with ExitStack() as closing:
         directory = closing.enter_context(Directory.open(location.path))
-        return LayoutSource(directory, location, closing.pop_all())
+        return LayoutSource(directory, location, closing)
 
 
 def destination(location: Location, access: Access) -> LayoutDestination:
@@ -259,12 +259,14 @@ def chosen(index: Index, name: str, what: str) -> Descriptor:
 
 
 def with_name(index: Index, descriptor: Descriptor, name: str) -> Index:
-    """``index`` with one image more, whose name no other has from then on."""
+    """``index`` with one image more, whose name no other has from then on (containers/image, ``addManifest``)."""
     entries = [_without_name(entry) if name and _ref_name(entry) == name else entry for entry in index.manifests]
-    entries = [entry for entry in entries if entry.digest != descriptor.digest or _ref_name(entry) is not None]
-    annotations: Mapping[str, str] = {REF_NAME: name} if name else {}
-    if name or all(entry.digest != descriptor.digest for entry in entries):
-        entries.append(evolve(descriptor, annotations=annotations))
+    made = evolve(descriptor, annotations={REF_NAME: name} if name else {})
+    unnamed = [n for n, entry in enumerate(entries) if entry.digest == made.digest and _ref_name(entry) is None]
+    if unnamed:
+        entries[unnamed[0]] = made
+    elif name or all(entry.digest != made.digest for entry in entries):
+        entries.append(made)
     return evolve(index, manifests=tuple(entries))
 
 
