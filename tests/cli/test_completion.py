@@ -89,7 +89,10 @@ def two(commands: Commands) -> Commands:
 
 
 def test_commands(ask: Ask) -> None:
-    assert sorted(ask("ocirt ")) == sorted([*(command.name for command in COMMANDS), "help"])
+    assert sorted(ask("ocirt ")) == sorted({*(command.name.partition(" ")[0] for command in COMMANDS), "help"})
+    assert sorted(ask("ocirt image p")) == ["prune", "pull"]
+    assert sorted(ask("ocirt --debug image pull --pol")) == ["--policy"]
+    assert sorted(ask("ocirt image pull --policy ")) == ["always", "missing", "never"]
     assert sorted(ask("ocirt --debug p")) == ["pause", "plan", "ps"]
     assert ask("ocirt --log /tmp/x --root /tmp reas") == []
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ocirt.cli.table import COMMANDS, GLOBALS, Command
+from ocirt.cli.rows import Command
+from ocirt.cli.table import COMMANDS, GLOBALS
 from ocirt.cli.usage import WIDTH
 from tests.support import SECONDS
 

@@ -2,9 +2,9 @@
 
 Read in this order: ``table`` (what there is), ``parse``, then this, then the commands: ``lifecycle`` (create, start,
 run, kill, delete), ``execution`` (exec), ``control`` (pause, resume, update), ``events``, ``checkpoint`` (and
-restore), ``query`` (the rest), with ``foreground`` (a process that is watched), ``handover`` (descriptors, the pid file
-and the console socket) and ``words`` and ``log`` (errors). Of the table are made ``usage`` (help), ``completion`` with
-``shells``, and ``manual``.
+restore), ``image`` (all about images), ``query`` (the rest), with ``foreground`` (a process that is watched),
+``handover`` (descriptors, the pid file and the console socket) and ``words`` and ``log`` (errors). Of the table are
+made ``usage`` (help), ``completion`` with ``shells``, and ``manual``.
 
 A command is imported when it is called, and nothing here needs attrs: ``state`` and ``kill`` are to be quick.
 """
@@ -24,7 +24,8 @@ from typing import Final, NamedTuple, NoReturn, cast
 from ocirt.cli import usage, words
 from ocirt.cli.log import LEVELS, Log
 from ocirt.cli.parse import FALSE, TRUE, Parsed, UsageError, parse
-from ocirt.cli.table import COMMANDS, GLOBALS, HELP, Command
+from ocirt.cli.rows import Command
+from ocirt.cli.table import COMMANDS, GLOBALS, GROUPS, HELP
 from ocirt.errors import OCIError
 
 __all__ = ["Call", "command", "main"]
@@ -122,6 +123,10 @@ def _main(arguments: Sequence[str]) -> int:
         return _help(rest, log)
     if settings.on("help"):
         return _help([], log)
+    if name in GROUPS:
+        if not rest or rest[0] in ("help", "h", "--help", "-h"):
+            return _help([name, *rest[1:]], log)
+        name = f"{name} {rest.pop(0)}"
     command = _command(name)
     return _unknown(name, log) if command is None else _run(command, settings, rest, log)
 
@@ -134,9 +139,13 @@ def _help(arguments: Sequence[str], log: Log) -> int:
     if not arguments:
         print(usage.program())
         return 0
-    command = _command(arguments[0])
+    if arguments[0] in GROUPS and len(arguments) == 1:
+        print(usage.of_group(arguments[0]))
+        return 0
+    name = " ".join(arguments[:2]) if arguments[0] in GROUPS else arguments[0]
+    command = _command(name)
     if command is None:
-        return _unknown(arguments[0], log)
+        return _unknown(name, log)
     print(usage.of_command(command))
     return 0
 

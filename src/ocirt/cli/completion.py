@@ -11,16 +11,21 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from ocirt.cli.parse import Flag, Kind, UsageError
+from ocirt.cli.rows import Command
 from ocirt.cli.shells import BASH, FISH, ZSH
-from ocirt.cli.table import COMMANDS, GLOBALS, HELP, Command
-from ocirt.cli.usage import shown
+from ocirt.cli.table import COMMANDS, GLOBALS, GROUPS, HELP
+from ocirt.cli.usage import second_words, shown
 
 if TYPE_CHECKING:
     from ocirt.cli import Call
 
-NAMES: Final = " ".join(command.name for command in COMMANDS)
+NAMES: Final = " ".join(dict.fromkeys(command.name.partition(" ")[0] for command in COMMANDS))
 ALL: Final = (
     *COMMANDS,
+    *(
+        Command(group, f"commands about an {group}", "", "", offers=(" ".join(second_words(group)),))
+        for group in GROUPS
+    ),
     Command("help", "show the commands, or the help of one", "[command]", "", offers=(NAMES,)),
 )
 NOTHING: Final = "NOTHING"
@@ -38,7 +43,7 @@ def completion(call: Call) -> int:
 
 def bash() -> str:
     """Three tables, and a function that knows about which of them the cursor asks."""
-    tables = {command.name: (*command.flags, HELP) for command in COMMANDS}
+    tables = {command.name: (*command.flags, HELP) for command in ALL if command.name != "help"}
     flags = {name: " ".join(f"--{flag.name}" for flag in shown(known)) for name, known in tables.items()}
     return _filled(
         BASH,
@@ -47,6 +52,7 @@ def bash() -> str:
         values=_cases(dict(_values())),
         offers=_cases({f"{command.name} {place}": offer for command, place, offer in _offers()}),
         stops="|".join(command.name for command in COMMANDS if command.stops),
+        groups=" ".join(GROUPS),
     )
 
 
@@ -58,32 +64,42 @@ def zsh() -> str:
         rest = ["'*:: :_normal'"] if command.name == "exec" else []
         specs = [*map(_zsh_flag, shown((*command.flags, HELP))), *offers, *rest]
         lines = " \\\n                ".join(["_arguments -s", *specs, "&& ret=0"])
-        cases.append(f"            ({command.name})\n                {lines} ;;")
+        cases.append(f"            ({_word(command.name)})\n                {lines} ;;")
     return _filled(
         ZSH,
-        commands="\n".join(f"        {_word(f'{command.name}:{command.help}')}" for command in ALL),
+        commands="\n".join(f"        {_word(f'{command.name}:{command.help}')}" for command in _first_words()),
         globals=" \\\n        ".join(map(_zsh_flag, shown(GLOBALS))),
         cases="\n".join(cases),
+        groups=" ".join(GROUPS),
     )
 
 
 def fish() -> str:
     """A rule a line; its condition says where it holds."""
     rules = [f"complete -c ocirt -n __ocirt_no_command {_fish_flag(flag)}" for flag in shown(GLOBALS)]
-    rules += [f"complete -c ocirt -n __ocirt_no_command -a {command.name} -d {_word(command.help)}" for command in ALL]
+    rules += [
+        f"complete -c ocirt -n __ocirt_no_command -a {command.name} -d {_word(command.help)}"
+        for command in _first_words()
+    ]
     for command in COMMANDS:
-        here = f"-n '__ocirt_at {command.name}'"
+        here = f"-n '__ocirt_at \"{command.name}\"'"
         rules += [f"complete -c ocirt {here} {_fish_flag(flag)}" for flag in shown((*command.flags, HELP))]
     for command, place, offer in _offers():
-        rules.append(f"complete -c ocirt -n '__ocirt_at {command.name} {place}' {_fish_value(offer)}")
+        rules.append(f"complete -c ocirt -n '__ocirt_at \"{command.name}\" {place}' {_fish_value(offer)}")
     return _filled(
         FISH,
         taking=" \\\n    ".join(_word(key) for key, _ in _values()),
         rules="\n".join(rules),
+        groups=" ".join(GROUPS),
     )
 
 
 SCRIPTS: Final[Mapping[str, Callable[[], str]]] = {"bash": bash, "zsh": zsh, "fish": fish}
+
+
+def _first_words() -> Iterator[Command]:
+    """What there is to begin with."""
+    return (command for command in ALL if " " not in command.name)
 
 
 def _filled(script: str, **parts: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from ocirt.cli.parse import Flag, Kind
-from ocirt.cli.table import COMMANDS, GLOBALS, Command
+from ocirt.cli.rows import Command
+from ocirt.cli.table import COMMANDS, GLOBALS
 from ocirt.cli.usage import explained, shown
 
 if TYPE_CHECKING:

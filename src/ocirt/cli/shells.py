@@ -55,6 +55,8 @@ _ocirt() {
             [[ $(_ocirt_values "$command $word") ]] && flag=$word
         elif [[ ! $command ]]; then
             command=$word
+        elif [[ " @groups@ " == *" $command "* ]]; then
+            command+=" $word"
         else
             ((place += 1))
             case "$command" in @stops@) ended=yes ;; esac
@@ -106,6 +108,10 @@ _ocirt() {
         '*:: :->argument' && ret=0
     if [[ $state == argument ]]; then
         [[ -n $opt_args[--root] ]] && ocirt_root=(--root $opt_args[--root])
+        if [[ " @groups@ " == *" $words[1] "* ]] && (( CURRENT > 2 )); then
+            words=("$words[1] $words[2]" "${(@)words[3,-1]}")
+            (( CURRENT-- ))
+        fi
         case $words[1] in
 @cases@
         esac
@@ -138,6 +144,8 @@ function __ocirt_place
             contains -- "$command $word" $__ocirt_taking; and set taken yes
         else if test -z "$command"
             set command $word
+        else if contains -- "$command" @groups@
+            set command "$command $word"
         else
             set place (math $place + 1)
         end

@@ -6,10 +6,12 @@ page are made of it too.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
+from ocirt.cli.image_table import IMAGE_COMMANDS
 from ocirt.cli.log import LEVELS
 from ocirt.cli.parse import Flag, Kind
+from ocirt.cli.rows import Command
 
 SHELLS: Final = ("bash", "zsh", "fish")
 
@@ -45,31 +47,6 @@ GLOBALS: Final = (
     HELP,
     Flag("version", "print the version", "v", Kind.SWITCH),
 )
-
-
-class Command(NamedTuple):
-    """One row of the table of commands."""
-
-    name: str
-    help: str
-    usage: str
-    """What follows the command's name and flags."""
-    run: str
-    """Where it is done, as ``module.function`` of this package; imported only when it is asked for."""
-    flags: tuple[Flag, ...] = ()
-    least: int = 0
-    most: int | None = None
-    """How many arguments it takes; ``None`` is no limit."""
-    stops: bool = False
-    """Its flags end at the first argument, because the others may look like flags."""
-    failure: str = ""
-    """Begins the message of every error of this command."""
-    status: int = 1
-    """What it exits with on an error of ours."""
-    offers: tuple[str, ...] = ("CONTAINER",)
-    """What a shell offers for each argument, as ``Flag.values``."""
-    example: str = ""
-    """Lines of a shell, for its help."""
 
 
 BUNDLE: Final = Flag("bundle", "the bundle's directory", "b", default=".", values="DIRECTORY")
@@ -242,6 +219,7 @@ COMMANDS: Final = (
     Command(
         "features", "show what this ocirt can do on this kernel, as JSON", "", "query.features", (), 0, 0, offers=()
     ),
+    *IMAGE_COMMANDS,
     Command(
         "kill",
         "send a signal (default: SIGTERM) to the container's init",
@@ -353,3 +331,6 @@ COMMANDS: Final = (
         'echo \'{"cpu": {"quota": 50000}}\' | ocirt update -r - web',
     ),
 )
+
+GROUPS: Final = ("image",)
+"""First words of names of two."""

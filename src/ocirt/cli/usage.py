@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ocirt.cli.parse import Flag, Kind
-from ocirt.cli.table import COMMANDS, GLOBALS, HELP, Command
+from ocirt.cli.rows import Command
+from ocirt.cli.table import COMMANDS, GLOBALS, HELP
 from ocirt.errors import UnsupportedError
 
 WIDTH: Final = 100
@@ -46,6 +47,26 @@ def program() -> str:
             "",
             "GLOBAL OPTIONS:",
             *_options(GLOBALS),
+            "",
+        )
+    )
+
+
+def second_words(group: str) -> list[str]:
+    """Of the commands whose names begin with ``group``."""
+    return [command.name.partition(" ")[2] for command in COMMANDS if command.name.startswith(f"{group} ")]
+
+
+def of_group(group: str) -> str:
+    """The help of what commands of two words have in common, which is their first."""
+    commands = [command for command in COMMANDS if command.name.startswith(f"{group} ")]
+    return "\n".join(
+        (
+            "USAGE:",
+            f"   {name()} {group} command [command options] [arguments...]",
+            "",
+            "COMMANDS:",
+            *_columns([command.name for command in commands], [command.help for command in commands]),
             "",
         )
     )

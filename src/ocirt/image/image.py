@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
@@ -16,17 +16,27 @@ from ocirt.image import manifests, media, record
 from ocirt.image import platform as platforms
 from ocirt.image.conversion import Volumes, to_spec
 from ocirt.image.digest import Verified
-from ocirt.image.documents import MAX_DOCUMENT, Descriptor, ImageConfig, Manifest, Platform
+from ocirt.image.documents import (
+    MAX_DOCUMENT,
+    ContainerConfig,
+    Descriptor,
+    History,
+    ImageConfig,
+    Manifest,
+    Platform,
+)
 from ocirt.image.making import Making, making, sweep
 from ocirt.image.reference import Location
 from ocirt.image.supply import Layer, Supply, refuse_unknown
-from ocirt.image.transport import Access, Raw, Report, Source, open_source
+from ocirt.image.transport import Access, Raw, Report, Source, open_destination, open_source
 from ocirt.spec import Linux, Namespace
 
 if TYPE_CHECKING:
     from typing import Self
 
     from ocirt.image.digest import Digest
+    from ocirt.image.media import Compression
+    from ocirt.image.repack import Packed
     from ocirt.spec import IDMapping, Spec
 
 UNFINISHED: Final = ".ocirt-unpack-"
@@ -67,7 +77,7 @@ class Image:
         :raises ImageNotFound: there is none.
         :raises ImageError: it is not as it should be.
         """
-        location = name if isinstance(name, Location) else Location.parse(name)
+        location = _location(name)
         source = open_source(location, access or Access())
         try:
             return cls(source, resolved(source, platform), remote=location.transport in REMOTE)
@@ -155,6 +165,85 @@ class Image:
             document = document.evolve(root=document.root.evolve(path=record.ROOTFS))
             _put(made, document, name)
         return Bundle(target, document)
+
+    @staticmethod
+    def repack(
+        bundle: str | os.PathLike[str],
+        destination: str | Location,
+        *,
+        source: str | Location | None = None,
+        access: Access | None = None,
+        dst_access: Access | None = None,
+        compression: Compression = "gzip",
+        author: str | None = None,
+        created_by: str | None = None,
+        comment: str | None = None,
+        masked: Collection[str] = (),
+        mask_volumes: bool = True,
+        refresh: bool = False,
+        report: Report | None = None,
+    ) -> Packed:
+        """Write, as ``destination``, the image that a bundle has become since it was unpacked (``umoci repack``).
+
+        Its changes are one more layer. SOURCE_DATE_EPOCH of the environment says how new all in it may be.
+
+        :param source: where the image is that the bundle was unpacked from; by default the place of ``destination``.
+        :param masked: leave out these paths, and with ``mask_volumes`` what is in the image's volumes.
+        :param refresh: the next repacking is on top of this one.
+        :raises BundleError: it was not unpacked from an image.
+        """
+        from ocirt.image import repack
+
+        to = _location(destination)
+        origin = _location(source) if source is not None else _whole(to)
+        history = History(created_by=created_by or repack.CREATED_BY, author=author, comment=comment)
+        with (
+            open_source(origin, access or Access()) as opened,
+            open_destination(to, dst_access or Access()) as written,
+        ):
+            return repack.repack(
+                bundle,
+                opened,
+                written,
+                packing=repack.Packing(compression, report=report),
+                history=history,
+                masked=masked,
+                mask_volumes=mask_volumes,
+                refresh=refresh,
+            )
+
+    @classmethod
+    def from_rootfs(
+        cls,
+        rootfs: str | os.PathLike[str],
+        destination: str | Location,
+        *,
+        config: ContainerConfig | None = None,
+        platform: Platform | None = None,
+        access: Access | None = None,
+        compression: Compression = "gzip",
+        author: str | None = None,
+        masked: Collection[str] = (),
+        report: Report | None = None,
+    ) -> Packed:
+        """Write, as ``destination``, an image of one layer, which is all of a directory.
+
+        :param config: how containers of it are run, ``ContainerConfig(cmd=("sh",))`` for example.
+        :param platform: what it is for, by default this machine.
+        :param masked: paths in it that are left out.
+        """
+        from ocirt.image import repack
+
+        with open_destination(_location(destination), access or Access()) as written:
+            return repack.from_rootfs(
+                rootfs,
+                written,
+                config=config,
+                platform=platform,
+                author=author,
+                masked=masked,
+                packing=repack.Packing(compression, report=report),
+            )
 
     def _fill(
         self, root: int, ownership: Ownership, keep_dirlinks: bool, limits: ExtractLimits, report: Report | None
@@ -247,3 +336,12 @@ def _put(made: Making, document: Spec, name: str) -> None:
     with open(os.path.join(made.path, "config.json"), "x", encoding="utf-8") as file:
         file.write(document.dumps())
     made.finish(name)
+
+
+def _whole(location: Location) -> Location:
+    """The place of an image, for whoever knows its digest: of a layout, all that is in it."""
+    return Location("oci", location.path) if location.transport == "oci" else location
+
+
+def _location(name: str | Location) -> Location:
+    return name if isinstance(name, Location) else Location.parse(name)

@@ -41,7 +41,7 @@ from ocirt.image.platform import here
 from ocirt.image.transport import Destination, Progress, Raw, Report, Source
 
 CREATED_BY: Final = "ocirt image repack"
-FROM_ROOTFS: Final = "ocirt image from-rootfs"
+FROM_ROOTFS: Final = "ocirt Image.from_rootfs"
 
 
 @frozen
