@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from urllib3 import exceptions
 
-from ocirt.errors import RegistryError
+from ocirt.errors import OCIError, RegistryError
 
 NO_TLS: Final = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"))
 """What OpenSSL calls the beginning of an answer in plain text, in its versions."""
@@ -62,15 +62,18 @@ def printable(text: str, limit: int = 300) -> str:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """An exception and those inside of it: urllib3 keeps them in their arguments, too."""
+    """An exception and those inside of it, which urllib3 keeps in arguments, too; the system's own first.
+
+    What ocirt has raised before is another story, which was told.
+    """
     found: list[BaseException] = []
     ahead: list[object] = [error]
     while ahead:
         link = ahead.pop(0)
-        if isinstance(link, BaseException) and link not in found:
+        if isinstance(link, BaseException) and link not in found and not isinstance(link, OCIError):
             found.append(link)
             ahead += [*link.args, link.__cause__, link.__context__]
-    return found
+    return sorted(found, key=lambda link: not isinstance(link, OSError))
 
 
 def _words(chain: list[BaseException]) -> tuple[str, bool]:
@@ -93,7 +96,7 @@ def _words(chain: list[BaseException]) -> tuple[str, bool]:
                 return link.strerror, True
             case http.client.HTTPException() | exceptions.LocationValueError() | exceptions.InvalidHeader():
                 return f"does not speak HTTP ({type(link).__name__})", True
-    return type(chain[0]).__name__, False
+    return type(chain[-1]).__name__, False
 
 
 def _tls(error: ssl.SSLError) -> str:

@@ -352,4 +352,6 @@ def _media_type(kind: str, data: bytes, subject: str) -> str:
         return kind
     if isinstance(own, str):
         return own
+    if "manifests" not in document and "layers" not in document:
+        raise ImageError(subject, f"its manifest is none, but {printable(kind) or 'something'}")
     return media.INDEX if "manifests" in document else media.MANIFEST
