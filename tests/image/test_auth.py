@@ -128,6 +128,7 @@ def test_kinds_of_entries(tmp_path: Path, entry: object, expected: Credentials |
         ({"auths": {"registry.example": {"auth": f"{SECRET}!"}}}, "is not the base64 of name:password"),
         ({"auths": {"registry.example": {"auth": base64.b64encode(SECRET.encode()).decode()}}}, "is not the base64"),
         ({"auths": {"registry.example": {"password": [SECRET]}}}, "password must be a string"),
+        ({"auths": {"registry.example": {"registrytoken": f"{SECRET}\r\nX: y"}}}, "registrytoken is no token"),
         ({"credHelpers": {"registry.example": [SECRET]}}, "must be a string"),
         ({"credsStore": {"x": SECRET}}, "credsStore must be a string"),
     ],

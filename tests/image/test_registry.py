@@ -352,7 +352,7 @@ def test_a_mount_that_comes_to_nothing_is_an_upload(tmp_path: Path) -> None:
         ):
             assert isinstance(source, RegistrySource)
             source.manifest()
-            source.offers += f"{missing.digest} {unused.digest}".encode()  # as of a registry that has lost them
+            source.offers |= {str(missing.digest), str(unused.digest)}  # as of a registry that has lost them
             assert not destination.has_blob(missing)
             assert not destination.has_blob(unused)
             assert destination.put_blob(Hidden(b"absent"), missing) == (missing.digest, 6)

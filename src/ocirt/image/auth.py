@@ -34,6 +34,7 @@ TOKEN: Final = "<token>"
 MAX_FILE: Final = 4 * 1024 * 1024
 
 _HELPER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_HEADER: Final = re.compile(r"[\x21-\x7e]+")
 _NOT_FOUND: Final = "credentials not found"
 
 
@@ -170,6 +171,8 @@ def _credentials(path: str, key: str, value: JSON) -> Credentials | None:
     if members["identitytoken"]:
         return Credentials(username or TOKEN, members["identitytoken"], "identity")
     if members["registrytoken"]:
+        if _HEADER.fullmatch(members["registrytoken"]) is None:
+            raise ImageError(path, f"{where}.registrytoken is no token")
         return Credentials(username or TOKEN, members["registrytoken"], "bearer")
     return Credentials(username, password) if username or password else None
 

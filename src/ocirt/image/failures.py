@@ -77,7 +77,9 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _words(chain: list[BaseException]) -> tuple[str, bool]:
-    """What happened, and whether it may pass."""
+    """What happened, and whether it may pass: a host that does not even answer has been waited for long enough."""
+    if any(type(link) is exceptions.ConnectTimeoutError for link in chain):  # refused ones are derived from it
+        return "cannot be reached: did not answer in time", False
     for link in chain:
         match link:
             case ssl.SSLCertVerificationError():

@@ -40,8 +40,8 @@ USER_AGENT: Final = f"ocirt/{sys.modules['ocirt'].__version__}"
 
 MAX_REDIRECTS: Final = 10
 
-CONNECT: Final = 20.0
-"""Seconds for a connection to be made, if a caller's patience lasts as long."""
+SLOW: Final = 10
+"""How much longer an answer may take to which a registry has to look at all that it was sent, or move it."""
 
 FIRST_DELAY: Final = 0.25
 MAX_DELAY: Final = 30.0
@@ -81,6 +81,8 @@ class Request:
     url: str = field(repr=shown)
     headers: Mapping[str, str] = field(factory=dict, repr=False)
     body: bytes | Stream | None = field(default=None, repr=False)
+    is_slow: bool = False
+    """Whether it takes the registry long (``SLOW``)."""
 
     @property
     def may_be_repeated(self) -> bool:
@@ -225,7 +227,7 @@ class Client:
                     retries=False,
                     preload_content=False,
                     decode_content=False,
-                    timeout=urllib3.Timeout(connect=min(timeout, CONNECT), read=timeout),
+                    timeout=urllib3.Timeout(connect=timeout, read=timeout * SLOW if request.is_slow else timeout),
                 )
         except NoAnswer:
             if body is not None and not isinstance(body, bytes) and body.failure is not None:

@@ -41,6 +41,10 @@ OLD: Final = frozenset((media.DOCKER_SCHEMA1, media.DOCKER_SIGNED_SCHEMA1))
 
 MAX_PAGES: Final = 10_000
 
+MAX_OFFERS: Final = 50_000
+"""Digests that a source remembers, about: enough for what anybody has, and some megabytes."""
+
+_DIGESTS: Final = re.compile(rb"sha256:[0-9a-f]{64}")
 _NEXT: Final = re.compile(r"<([^<>]*)>[^<>]*;\s*rel=\"?next\"?", re.ASCII)
 
 
@@ -119,8 +123,8 @@ class RegistrySource(_Open):
         self._scopes = session.scopes("pull")
         self._named: Raw | None = None
         self._lock = threading.Lock()
-        self.offers = b""
-        """All manifests that were read: digests that are in them are blobs of this repository."""
+        self.offers: set[str] = set()
+        """The digests that are in the manifests that were read: blobs of this repository."""
         with _sources_lock:
             _sources.add(self)
 
@@ -163,7 +167,8 @@ class RegistrySource(_Open):
         if digest is not None and (found := Digest.of(data, digest.algorithm)) != digest:
             raise DigestMismatch(f"{self.name}: manifest", str(digest), str(found))
         raw = Raw(data, _media_type(kind, data, self.name))
-        self.offers += data
+        if len(self.offers) < MAX_OFFERS:
+            self.offers.update(found.decode() for found in _DIGESTS.findall(data))
         return raw
 
     def _blob_from(self, digest: str, position: int) -> Response:
@@ -246,7 +251,7 @@ class RegistryDestination(_Open):
         """Repositories of the same registry that somebody reads from, and that have this blob."""
         own = self._session.reference
         with _sources_lock:
-            known = [source for source in _sources if digest.encode() in source.offers]
+            known = [source for source in _sources if digest in source.offers]
         names = {source.reference.repository for source in known if source.reference.registry == own.registry}
         return sorted(names - {own.repository})
 
@@ -288,7 +293,9 @@ class RegistryDestination(_Open):
         url = f"{location}{'&' if '?' in location else '?'}digest={quote(str(digest), safe=':')}"
         headers = {"Content-Type": "application/octet-stream"}
         try:
-            self._session.send("PUT", url, self._scopes, {201, 204}, f"blob {digest}", headers, body).discard()
+            self._session.send(
+                "PUT", url, self._scopes, {201, 204}, f"blob {digest}", headers, body, is_slow=True
+            ).discard()
         except ImageNotFound:
             # The answer to a first attempt got lost: its upload has ended well, and is not known any more.
             if not self._exists(str(digest)):

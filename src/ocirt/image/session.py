@@ -52,6 +52,8 @@ class Session:
         wanted: str,
         headers: Mapping[str, str] | None = None,
         body: bytes | Stream | None = None,
+        *,
+        is_slow: bool = False,
     ) -> Response:
         """An answer whose status is expected; ``target`` is relative to the repository, or a URL.
 
@@ -62,7 +64,7 @@ class Session:
         for attempt in range(1, MAX_LOGINS + 1):
             sent = self._authority.header(scopes) if origin(url) == self._origin else None
             told = {"Authorization": sent} if sent is not None else {}
-            request = Request(method, url, {**(headers or {}), **told}, body)
+            request = Request(method, url, {**(headers or {}), **told}, body, is_slow)
             try:
                 response = self.client.send(request)
             except NoAnswer as error:
