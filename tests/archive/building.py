@@ -103,7 +103,9 @@ def record(key: bytes | str, value: bytes | str) -> bytes:
     return str(length).encode() + body
 
 
-def extended(records: Mapping[str, bytes | str] | Sequence[tuple[str, bytes | str]] | bytes, type_: bytes = b"x") -> bytes:
+def extended(
+    records: Mapping[str, bytes | str] | Sequence[tuple[str, bytes | str]] | bytes, type_: bytes = b"x"
+) -> bytes:
     """An extended header for the next member (or for all: type g)."""
     if not isinstance(records, bytes):
         pairs = records.items() if isinstance(records, Mapping) else records

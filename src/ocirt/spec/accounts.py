@@ -22,7 +22,7 @@ MAX_GROUPS: Final = 65536
 """NGROUPS_MAX, see setgroups(2)."""
 
 
-class NoSuchAccount(ValueError):
+class AccountError(ValueError):
     """A user or group that is not there, or no number that could be one; the words say which."""
 
 
@@ -51,7 +51,7 @@ class Accounts:
 
         A number is copied. Only a name alone brings the groups that its user is a member of (conversion.md).
 
-        :raises NoSuchAccount: a name is not there, or a number is none.
+        :raises AccountError: a name is not there, or a number is none.
         """
         user, colon, group = text.partition(":")
         if colon:
@@ -62,13 +62,13 @@ class Accounts:
         return User(entry.id, entry.gid, additional_gids=self.groups_of(user, but=entry.gid))
 
     def group(self, text: str) -> int:
-        """:raises NoSuchAccount: there is no such group."""
+        """:raises AccountError: there is no such group."""
         if is_number(text):
             return number(text)
         for entry in self.groups:
             if entry.name == text:
                 return entry.id
-        raise NoSuchAccount(f"is no group in {GROUP}")
+        raise AccountError(f"is no group in {GROUP}")
 
     def groups_of(self, user: str, *, but: int | None = None) -> tuple[int, ...]:
         """Those that name this user as a member, each once, without the one that is said already."""
@@ -105,7 +105,7 @@ class Accounts:
         for entry in self.users:
             if entry.name == name:
                 return entry
-        raise NoSuchAccount(f"is no user in {PASSWD}")
+        raise AccountError(f"is no user in {PASSWD}")
 
 
 def numeric(text: str) -> User | None:
@@ -122,10 +122,10 @@ def is_number(text: str) -> bool:
 
 
 def number(text: str) -> int:
-    """:raises NoSuchAccount: it is beyond what an ID can be."""
+    """:raises AccountError: it is beyond what an ID can be."""
     value = int(text) if len(text) <= 20 else NO_ID
     if value >= NO_ID:
-        raise NoSuchAccount("is more than an ID can be")
+        raise AccountError("is more than an ID can be")
     return value
 
 
@@ -154,5 +154,5 @@ def _lines(data: bytes, least: int) -> Iterator[tuple[str, list[str]]]:
 def _id(text: str) -> int | None:
     try:
         return number(text) if is_number(text) else None
-    except NoSuchAccount:
+    except AccountError:
         return None

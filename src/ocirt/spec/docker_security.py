@@ -11,7 +11,7 @@ from typing import Final
 from attrs import frozen
 
 from ocirt.spec import config as oci
-from ocirt.spec.accounts import NoSuchAccount, is_number, number, numeric
+from ocirt.spec.accounts import AccountError, is_number, number, numeric
 from ocirt.spec.docker_json import Part
 from ocirt.spec.docker_profile import profile
 from ocirt.spec.imported import Machine
@@ -80,14 +80,14 @@ def user(host: Part, config: Part, machine: Machine, root: str) -> oci.User:
                 found = found.evolve(additional_gids=accounts.groups_of(entry.name, but=found.gid))
         else:
             found = _without_accounts(config, text)
-    except NoSuchAccount as error:
+    except AccountError as error:
         config.found.wrong(config.at("User"), text, str(error))
         return oci.User()
     groups = list(found.additional_gids)
     for place, group in host.numbered("GroupAdd"):
         try:
             groups.append(accounts.group(group) if accounts is not None else number(group if is_number(group) else ""))
-        except NoSuchAccount as error:
+        except AccountError as error:
             host.found.wrong(place, group, str(error))
         except ValueError:
             host.found.note(place, group, _NAMES)
