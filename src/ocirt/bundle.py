@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from ocirt.debootstrap import Program
     from ocirt.preparation import Prepared
     from ocirt.surroundings import Network
 
@@ -81,6 +82,7 @@ class Bundle:
         include: Sequence[str] = (),
         components: Sequence[str] = (),
         keyring: str | os.PathLike[str] | None = None,
+        program: Program | None = None,
         spec: Spec | None = None,
     ) -> Bundle:
         """Make one of a distribution's packages, with mmdebstrap or debootstrap.
@@ -95,6 +97,7 @@ class Bundle:
         :param include: more packages.
         :param components: ``("main", "contrib")``, for example.
         :param keyring: whose signatures count; the program's own choice otherwise.
+        :param program: one of the two; by default mmdebstrap, if it is there.
         :param spec: by default ``Spec.default()`` with a root that can be written to and Docker's capabilities.
         :raises UnsupportedError: neither program is installed, or the user has no subordinate IDs.
         :raises BundleError: ``path`` is taken.
@@ -110,6 +113,7 @@ class Bundle:
             include=include,
             components=components,
             keyring=keyring,
+            program=program,
             spec=spec,
         )
 
