@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from ocirt.cli.parse import UsageError, integer
 
 if TYPE_CHECKING:
+    from ocirt.bundle import Bundle
     from ocirt.cli import Call
     from ocirt.image.conversion import Volumes
+    from ocirt.image.digest import Digest
     from ocirt.image.documents import ImageConfig, Manifest, Platform
     from ocirt.image.media import Compression
     from ocirt.image.store import Pull, Store, StoredImage
-    from ocirt.image.transport import Access, Raw
+    from ocirt.image.transport import Access, Raw, Report
     from ocirt.spec import IDMapping
     from ocirt.spec.base import JSON
 
@@ -188,35 +190,40 @@ def repack(call: Call) -> int:
 def unpack(call: Call) -> int:
     from ocirt.image.progress import bars
 
-    name, path = call.options.arguments
-    volumes = call.options.text("volumes")
-    if volumes not in ("tmpfs", "seed", "ignore"):
-        raise UsageError(f"invalid volumes: {volumes} (one of tmpfs, seed, ignore)")
+    if call.options.text("volumes") not in ("tmpfs", "seed", "ignore"):
+        raise UsageError(f"invalid volumes: {call.options.text('volumes')} (one of tmpfs, seed, ignore)")
     with bars() as report:
-        if call.options.on("shared"):
-            for flag in ("rootless", "uid-map", "gid-map", "keep-dirlinks"):
-                if call.options.given(flag):
-                    raise UsageError(f"--{flag}: shared layers are the store's, and all have them alike")
-            store = _store(call)
-            image = store.pull(name, policy="missing", platform=_platform(call), access=_access(call), report=report)
-            bundle = store.bundle(image, path, volumes=cast("Volumes", volumes))
-            digest = image.digest
-        else:
-            from ocirt.image.image import Image
-
-            with Image.open(name, platform=_platform(call), access=_access(call)) as opened:
-                bundle = opened.unpack(
-                    path,
-                    rootless=call.options.on("rootless") if call.options.given("rootless") else None,
-                    uid_map=_mappings(call, "uid-map"),
-                    gid_map=_mappings(call, "gid-map"),
-                    keep_dirlinks=call.options.on("keep-dirlinks"),
-                    volumes=cast("Volumes", volumes),
-                    report=report,
-                )
-                digest = opened.digest
+        bundle, digest = _shared(call, report) if call.options.on("shared") else _own(call, report)
     _tell(call, {"bundle": str(bundle.path), "digest": str(digest)})
     return 0
+
+
+def _shared(call: Call, report: Report | None) -> tuple[Bundle, Digest]:
+    name, path = call.options.arguments
+    for flag in ("rootless", "uid-map", "gid-map", "keep-dirlinks"):
+        if call.options.given(flag):
+            raise UsageError(f"--{flag}: shared layers are the store's, and all have them alike")
+    store = _store(call)
+    image = store.pull(name, policy="missing", platform=_platform(call), access=_access(call), report=report)
+    return store.bundle(image, path, volumes=cast("Volumes", call.options.text("volumes"))), image.digest
+
+
+def _own(call: Call, report: Report | None) -> tuple[Bundle, Digest]:
+    from ocirt.image.image import Image
+
+    name, path = call.options.arguments
+    uid_map, gid_map = _mappings(call, "uid-map"), _mappings(call, "gid-map")
+    with Image.open(name, platform=_platform(call), access=_access(call)) as image:
+        bundle = image.unpack(
+            path,
+            rootless=call.options.on("rootless") if call.options.given("rootless") else None,
+            uid_map=uid_map,
+            gid_map=gid_map,
+            keep_dirlinks=call.options.on("keep-dirlinks"),
+            volumes=cast("Volumes", call.options.text("volumes")),
+            report=report,
+        )
+        return bundle, image.digest
 
 
 # What flags mean.

@@ -82,7 +82,7 @@ IMAGE_COMMANDS: Final = (
     ),
     Command(
         "image prune",
-        "remove what no image and no bundle of the store needs, or what no image of a layout does",
+        "remove what no image and no bundle needs, of the store or of a layout",
         "[oci:<directory>]",
         "image.prune",
         (STORE, FORMAT),
