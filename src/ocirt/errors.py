@@ -13,10 +13,12 @@
     │   └── InitDied         the container's init ended before its plan did
     ├── HookError            a hook failed or ran out of time
     ├── CriuError            CRIU could not make a checkpoint, or restore one
-    ├── ImageError           an image, or a part of one, cannot be had, read or written
-    │   └── ArchiveError     a tar archive is wrong, or wants what it may not have
-    ├── ExitStatusUnknown    the process is gone and the kernel no longer tells how
-    └── ProcessError         run(check=True) saw a non-zero exit
+    ├── ImageError           an image, or where it is, is not as it should be
+    │   ├── ImageNotFound    there is no such image, tag, platform or blob
+    │   ├── DigestMismatch   some content is not what its name says
+    │   └── RegistryError    a registry refused, with its status and its own words
+    ├── ArchiveError         a tar archive is broken, or wants what no archive may
+    └── ExitStatusUnknown    the process is gone and the kernel no longer tells how
 
 The words are made in ``__str__`` from fields; ``__cause__`` is the OSError where there was one.
 """
@@ -210,19 +212,51 @@ class CriuError(OCIError):
 
 
 class ImageError(OCIError):
-    """An image, or a part of one, cannot be had, read or written."""
+    """Something of an image is wrong: ``subject`` is what (an image, a document, a member of it), ``reason`` how."""
 
-
-class ArchiveError(ImageError):
-    """``member`` of a tar archive (empty: the archive itself) is wrong, or wants what it may not have: ``why``."""
-
-    def __init__(self, member: str, why: str) -> None:
-        super().__init__(member, why)
-        self.member = member
-        self.why = why
+    def __init__(self, subject: str, reason: str) -> None:
+        super().__init__(subject, reason)
+        self.subject = subject
+        self.reason = reason
 
     def __str__(self) -> str:
-        return f"{_shown(self.member)} in the archive: {self.why}" if self.member else f"archive: {self.why}"
+        return f"{self.subject}: {self.reason}"
+
+
+class ImageNotFound(ImageError):
+    """There is nothing of that name."""
+
+
+class DigestMismatch(ImageError):
+    """Content whose size or digest is another than its descriptor's: what came is not what was asked for."""
+
+    def __init__(self, subject: str, expected: str, found: str) -> None:
+        super().__init__(subject, f"should be {expected}, and is {found}")
+        self.args = (subject, expected, found)
+        self.expected = expected
+        self.found = found
+
+
+class RegistryError(ImageError):
+    """A registry said no: ``status`` of HTTP, and ``code`` of the distribution specification where it gave one."""
+
+    def __init__(self, subject: str, status: int, code: str, reason: str) -> None:
+        super().__init__(subject, reason)
+        self.args = (subject, status, code, reason)
+        self.status = status
+        self.code = code
+
+
+class ArchiveError(OCIError):
+    """A tar archive cannot be unpacked: ``member`` is the name of the entry, empty for the archive as a whole."""
+
+    def __init__(self, member: str, reason: str) -> None:
+        super().__init__(member, reason)
+        self.member = member
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.member!r}: {self.reason}" if self.member else f"archive: {self.reason}"
 
 
 class ExitStatusUnknown(OCIError):

@@ -8,7 +8,7 @@ absent lists and maps are empty. Integer types carry the width that the JSON Sch
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, NamedTuple, TypeAlias
 
 import attrs
 from attrs import field, frozen
@@ -90,6 +90,9 @@ def member(outer: str, name: str) -> str:
 @frozen(repr=False)
 class OCIObject:
     """An object of config.json, and the members of it that this version of ocirt has no field for."""
+
+    NULL_IS_ABSENT: ClassVar[bool] = False
+    """Whether a member that is null is as good as none; in config.json it is wrong."""
 
     unknown: Mapping[str, JSON] = field(factory=dict, kw_only=True, hash=False)
     """Members to be written back as they were read: those of other platforms and later versions of the

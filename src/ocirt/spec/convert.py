@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import operator
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias, TypeVar, get_args, get_origin
@@ -69,6 +70,12 @@ def to_json(document: Document) -> dict[str, JSON]:
 
 def dumps(document: Document, indent: str | int | None) -> str:
     return json.dumps(to_json(document), indent=indent, allow_nan=False)
+
+
+def compact(value: OCIObject) -> bytes:
+    """JSON without a space in it, the bytes of names that are no UTF-8 as they are."""
+    text = json.dumps(_members_of(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "surrogateescape")
 
 
 def problems(document: Document) -> tuple[Problem, ...]:
@@ -226,6 +233,8 @@ class _ObjectHook:
         fields: dict[str, object] = {}
         unknown: dict[str, JSON] = {}
         for key, inner in value.items():
+            if inner is None and self.cls.NULL_IS_ABSENT:
+                continue
             member = self.members.get(key)
             if member is None:
                 parts.make(_shallow, inner, base.key(key))
@@ -235,7 +244,7 @@ class _ObjectHook:
             if member.says_nothing(made):
                 unknown[key] = inner
         for member in self.required:
-            if member.key not in value:
+            if member.name not in fields:
                 parts.problems.append(Problem(member.key, None, "is required"))
                 fields[member.name] = _stand_in(self._hook(member))
         return parts.done(self.cls(**fields, unknown=unknown))
@@ -282,6 +291,7 @@ class _Member(NamedTuple):
     type: object
     default: object
     required: bool
+    module: str
 
     def says_nothing(self, value: object) -> bool:
         """Whether it might as well be absent; ``is``, since a user that is given counts, also where it is root."""
@@ -289,7 +299,8 @@ class _Member(NamedTuple):
 
 
 def _members(cls: type[OCIObject]) -> tuple[_Member, ...]:
-    return tuple(_member(field) for field in attrs.fields(cls) if field.name not in base.NOT_JSON)
+    fields = (field for field in attrs.fields(cls) if field.name not in base.NOT_JSON)
+    return tuple(_member(field, cls.__module__) for field in fields)
 
 
 class _Known(dict[type[OCIObject], tuple[_Member, ...]]):
@@ -303,9 +314,10 @@ class _Known(dict[type[OCIObject], tuple[_Member, ...]]):
 KNOWN: Final = _Known()
 
 
-def _member(field: attrs.Attribute[object]) -> _Member:
+def _member(field: attrs.Attribute[object], module: str) -> _Member:
     required = field.default is attrs.NOTHING or "required" in field.metadata
-    return _Member(field.name, _json_name(field.name), field.type, field.default, required)
+    key = field.metadata.get("key") or _json_name(field.name)
+    return _Member(field.name, key, field.type, field.default, required, module)
 
 
 def _json_name(name: str) -> str:
@@ -318,15 +330,18 @@ def _json_name(name: str) -> str:
 
 
 class _Names(Mapping[str, object]):
-    """The names that the annotations of this package use."""
+    """The names that annotations use: this package's, or those of a module elsewhere with such classes."""
+
+    def __init__(self, module: str) -> None:
+        self.module = sys.modules[module]
 
     def __getitem__(self, name: str) -> object:
         if name == "Mapping":
             return Mapping
-        try:
-            return getattr(base, name, None) or getattr(ocirt.spec, name)
-        except AttributeError:
-            raise KeyError(name) from None
+        for place in (base, self.module, ocirt.spec):
+            if found := getattr(place, name, None):
+                return found
+        raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(ocirt.spec.__all__)
@@ -337,7 +352,7 @@ class _Names(Mapping[str, object]):
 
 def _type_of(member: _Member) -> object:
     """The type of a member that is there (``None`` says that it is not); what is evaluated are our annotations."""
-    kind = eval(member.type, {}, _Names()) if isinstance(member.type, str) else member.type
+    kind = eval(member.type, {}, _Names(member.module)) if isinstance(member.type, str) else member.type
     there = [part for part in get_args(kind) if part is not type(None)]
     return there[0] if type(None) in get_args(kind) else kind
 
@@ -350,6 +365,8 @@ def _plain(value: object) -> JSON:
         return [_plain(inner) for inner in value]
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
+    if _is_named(type(value)):
+        return str(value)
     return value  # type: ignore[return-value]  # or the types of the fields are not kept, which check() would tell
 
 
@@ -381,6 +398,23 @@ def _is_mapping(kind: object) -> bool:
     return origin is Mapping
 
 
+def _is_named(kind: object) -> bool:
+    return isinstance(kind, type) and hasattr(kind, "from_text")
+
+
+def _named(kind: object) -> Hook:
+    """Of a class that is a text in JSON and makes itself of it: ``from_text``, which raises ValueError with a rule."""
+
+    def structure(value: object, _: object) -> object:
+        text = _text(value, None)
+        try:
+            return kind.from_text(text)  # type: ignore[attr-defined]  # _is_named
+        except ValueError as error:
+            raise _wrong(None, value, str(error)) from error
+
+    return structure
+
+
 SIMPLE: Final[Mapping[object, Hook]] = {str: _text, FreeText: _free_text, bool: _boolean, int: _integer}
 
 FACTORIES: Final[tuple[Factory, ...]] = (
@@ -388,6 +422,7 @@ FACTORIES: Final[tuple[Factory, ...]] = (
     (_is_tuple, _tuple),
     (_is_mapping, _mapping),
     (_is_class, _ObjectHook),
+    (_is_named, _named),
 )
 """What kind of type it is, and what makes the hook of one."""
 
