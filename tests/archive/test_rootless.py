@@ -211,5 +211,5 @@ def test_mapped_owners_are_the_hosts(tmp_path: Path) -> None:
     extract(io.BytesIO(content), tmp_path, ownership=ownership)
     owners = {name: (os.lstat(tmp_path / name).st_uid, os.lstat(tmp_path / name).st_gid) for name in ("a", "a/f", "l")}
     assert owners == {"a": (100_000, 100_000), "a/f": (100_003, 5), "l": (5, 100_009)}
-    with pytest.raises(ArchiveError, match="'b' in the archive: its uid 11 is not mapped by 0:100000:10, 10:5:1"):
+    with pytest.raises(ArchiveError, match="'b': its uid 11 is not mapped by 0:100000:10, 10:5:1"):
         extract(io.BytesIO(layer(file("b", uid=11))), tmp_path, ownership=ownership)
