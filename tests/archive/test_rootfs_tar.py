@@ -177,7 +177,7 @@ def test_a_container_runs_on_it(lab: Lab, tmp_path: Path) -> None:
 def test_an_ordinary_user_runs_a_container_on_it(user: User) -> None:
     os.mknod(user.rootfs / "dev/null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     (user.rootfs / "etc/said").write_text("x")
-    command = ["tar", "-C", user.rootfs, "--owner=0", "--group=0", "-czf", user.home / "rootfs.tar", "."]
+    command = ["tar", "-C", str(user.rootfs), "--owner=0", "--group=0", "-cf", str(user.home / "rootfs.tar"), "."]
     subprocess.run(command, check=True)
     code = """
 bundle = Bundle.from_rootfs_tar(HOME + "/bundle", HOME + "/rootfs.tar", spec=document("cat", "/etc/said"))
