@@ -122,7 +122,7 @@ class ArchiveSource:
         diff_ids = ImageConfig.loads(image.config, what).rootfs.diff_ids
         if len(diff_ids) != len(image.layers):
             raise ImageError(what, f"names {len(diff_ids)} layers, and {MANIFEST_FILE} {len(image.layers)}")
-        known: dict[str, Descriptor] = {}
+        known: dict[tuple[str, Digest], Descriptor] = {}
         layers = tuple(
             self._layer(member, diff_id, known) for member, diff_id in zip(image.layers, diff_ids, strict=True)
         )
@@ -132,20 +132,21 @@ class ArchiveSource:
         manifest = Manifest(2, config, layers, media_type=media.DOCKER_MANIFEST)
         return Raw(manifest.dumps(), media.DOCKER_MANIFEST)
 
-    def _layer(self, member: Member, diff_id: Digest, known: dict[str, Descriptor]) -> Descriptor:
-        """What is uncompressed is verified by whoever copies it; what is compressed is read here, once."""
-        stream = self._members.open(member)
-        found = compression.detect(stream.read(8), f"{self.name}: {member.name}")
+    def _layer(self, member: Member, diff_id: Digest, known: dict[tuple[str, Digest], Descriptor]) -> Descriptor:
+        """What is uncompressed is verified by whoever reads it; what is compressed is here, for its digest is ours."""
+        what = f"{self.name}: {member.name}"
+        found = compression.detect(self._members.open(member).read(8), what)
         if found == "none":
             made = Descriptor(media.DOCKER_LAYER, diff_id, member.size)
-        elif member.name in known:
-            made = known[member.name]
+        elif (member.name, diff_id) in known:
+            made = known[member.name, diff_id]
         else:
             hashed = Hashed(self._members.open(member))
-            while hashed.read(PIECE):
-                pass
+            with compression.uncompressed(hashed, found, diff_id, what=what) as plain:
+                while plain.read(PIECE):
+                    pass
             made = Descriptor(media.layer(found, docker=True), hashed.digest, member.size)
-        known[member.name] = made
+        known[member.name, diff_id] = made
         self._layers.setdefault(made.digest, member)
         return made
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -56,14 +56,14 @@ class Files(Protocol):
 
 
 class LayoutSource:
-    """One image of a layout."""
+    """One image of a layout, which takes over what is to be closed with it."""
 
     def __init__(self, files: Files, location: Location, closing: ExitStack) -> None:
         self._files = files
         self._location = location
-        self._closing = closing
         with files.read(MARK_FILE) as stream:
             _check_mark(whole(stream, 4096, f"{files.path}/{MARK_FILE}"), files.path)
+        self._closing = closing.pop_all()
 
     @property
     def name(self) -> str:
@@ -120,12 +120,12 @@ class LayoutDestination:
 
     def put_blob(self, stream: Readable, descriptor: Descriptor | None = None) -> tuple[Digest, int]:
         if descriptor is not None:
-            with self._new() as file:
+            with NewFile(self._directory) as file:
                 _fill(file, stream)
                 self._publish(file, descriptor.digest)
             return descriptor.digest, descriptor.size
         hashed = Hashed(stream)
-        with self._new() as file:
+        with NewFile(self._directory) as file:
             _fill(file, hashed)
             self._publish(file, hashed.digest)
         return hashed.digest, hashed.count
@@ -133,7 +133,7 @@ class LayoutDestination:
     def put_manifest(self, raw: Raw, *, child: bool = False) -> None:
         if raw.media_type not in self.manifest_types:
             raise ImageError(self.name, f"holds no {raw.media_type}")
-        with self._new() as file:
+        with NewFile(self._directory) as file:
             file.write(raw.data)
             self._publish(file, raw.digest)
         if not child:
@@ -142,7 +142,7 @@ class LayoutDestination:
     def commit(self) -> None:
         if self._root is None:
             raise ImageError(self.name, "no manifest was put there")
-        with self._directory.locked(), failing(self.name, "cannot be written"):
+        with self._directory.locked():
             if self._directory.size(MARK_FILE) is None:
                 _replace(self._directory, MARK_FILE, MARK)
             index = _index_or_none(self._directory) or Index(2, (), media_type=media.INDEX)
@@ -159,11 +159,6 @@ class LayoutDestination:
     ) -> None:
         self.close()
 
-    @contextmanager
-    def _new(self) -> Iterator[NewFile]:
-        with failing(self.name, "cannot be written"), NewFile(self._directory) as file:
-            yield file
-
     def _publish(self, file: NewFile, digest: Digest) -> None:
         with self._blobs.below(digest.algorithm, make=True) as directory:
             file.publish(digest.hex, directory)
@@ -174,7 +169,7 @@ def source(location: Location, access: Access) -> LayoutSource:
     del access
     with ExitStack() as closing:
         directory = closing.enter_context(Directory.open(location.path))
-        return LayoutSource(directory, location, closing.pop_all())
+        return LayoutSource(directory, location, closing)
 
 
 def destination(location: Location, access: Access) -> LayoutDestination:
@@ -259,12 +254,14 @@ def chosen(index: Index, name: str, what: str) -> Descriptor:
 
 
 def with_name(index: Index, descriptor: Descriptor, name: str) -> Index:
-    """``index`` with one image more, whose name no other has from then on."""
+    """``index`` with one image more, whose name no other has from then on (containers/image, ``addManifest``)."""
     entries = [_without_name(entry) if name and _ref_name(entry) == name else entry for entry in index.manifests]
-    entries = [entry for entry in entries if entry.digest != descriptor.digest or _ref_name(entry) is not None]
-    annotations: Mapping[str, str] = {REF_NAME: name} if name else {}
-    if name or all(entry.digest != descriptor.digest for entry in entries):
-        entries.append(evolve(descriptor, annotations=annotations))
+    made = evolve(descriptor, annotations={REF_NAME: name} if name else {})
+    unnamed = [n for n, entry in enumerate(entries) if entry.digest == made.digest and _ref_name(entry) is None]
+    if unnamed:
+        entries[unnamed[0]] = made
+    elif name or all(entry.digest != made.digest for entry in entries):
+        entries.append(made)
     return evolve(index, manifests=tuple(entries))
 
 
@@ -357,7 +354,7 @@ def _write_index(directory: Directory, index: Index) -> None:
 
 
 def _replace(directory: Directory, name: str, data: bytes) -> None:
-    with failing(f"{directory.path}/{name}", "cannot be written"), NewFile(directory) as file:
+    with NewFile(directory) as file:
         file.write(data)
         file.publish(name)
 

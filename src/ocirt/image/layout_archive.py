@@ -94,7 +94,7 @@ def source(location: Location, access: Access) -> layout.LayoutSource:
     del access
     with ExitStack() as closing:
         members = closing.enter_context(archive(location.path))
-        return layout.LayoutSource(members, location, closing.pop_all())
+        return layout.LayoutSource(members, location, closing)
 
 
 def destination(location: Location, access: Access) -> ArchiveDestination:
