@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ocirt.archive.extraction import ExtractLimits
     from ocirt.archive.ownership import Ownership
     from ocirt.archive.source import Stream
+    from ocirt.debootstrap import Program
     from ocirt.preparation import Prepared
     from ocirt.surroundings import Network
 
@@ -86,6 +87,7 @@ class Bundle:
         include: Sequence[str] = (),
         components: Sequence[str] = (),
         keyring: str | os.PathLike[str] | None = None,
+        program: Program | None = None,
         spec: Spec | None = None,
     ) -> Bundle:
         """Make one of a distribution's packages, with mmdebstrap or debootstrap.
@@ -100,6 +102,7 @@ class Bundle:
         :param include: more packages.
         :param components: ``("main", "contrib")``, for example.
         :param keyring: whose signatures count; the program's own choice otherwise.
+        :param program: one of the two; by default mmdebstrap, if it is there.
         :param spec: by default ``Spec.default()`` with a root that can be written to and Docker's capabilities.
         :raises UnsupportedError: neither program is installed, or the user has no subordinate IDs.
         :raises BundleError: ``path`` is taken.
@@ -115,6 +118,7 @@ class Bundle:
             include=include,
             components=components,
             keyring=keyring,
+            program=program,
             spec=spec,
         )
 

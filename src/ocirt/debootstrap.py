@@ -14,7 +14,7 @@ import shutil
 import subprocess
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import IO, Final
+from typing import IO, Final, Literal
 
 from attrs import frozen
 
@@ -25,7 +25,8 @@ from ocirt.host import TRUSTED_PATH, Host, trusted
 from ocirt.spec import Capabilities, IDMapping, Linux, Spec
 from ocirt.spec.docker_security import DEFAULT
 
-PROGRAMS: Final = ("mmdebstrap", "debootstrap")
+Program = Literal["mmdebstrap", "debootstrap"]
+PROGRAMS: Final[tuple[Program, ...]] = ("mmdebstrap", "debootstrap")
 """The first is faster, and checks more."""
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*", re.ASCII)
@@ -71,7 +72,7 @@ fi
 """
 """invoke-rc.d(8): 101 forbids to start a service when its package is installed."""
 
-MAPPED: Final = 'echo ready; read -r go && exec setpriv --reuid=0 --regid=0 --clear-groups "$@"'
+MAPPED: Final = 'echo ready; read -r go && exec setpriv --reuid=0 --regid=0 --clear-groups --pdeathsig=KILL "$@"'
 """Waits for its IDs: by execve(2) after that it has all capabilities in its user namespace."""
 
 ISOLATED: Final = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -86,10 +87,11 @@ def make(
     include: Sequence[str],
     components: Sequence[str],
     keyring: str | os.PathLike[str] | None,
+    program: Program | None,
     spec: Spec | None,
 ) -> Bundle:
     """See ``Bundle.from_debootstrap``."""
-    command = _command(suite, mirror, variant, include, components, keyring)
+    command = _command(_program(program), suite, mirror, variant, include, components, keyring)
     owner = _Owner.here()
     with appearing(path, owner.remove) as place:
         rootfs = os.path.join(place, "rootfs")
@@ -102,7 +104,17 @@ ROOT: Final = "\0root"
 """Stands for the root filesystem's path in a command."""
 
 
+def _program(wanted: Program | None) -> str:
+    names = PROGRAMS if wanted is None else (wanted,)
+    found = next((name for name in names if trusted(name) is not None), None)
+    if found is None:
+        needs = f"needs {' or '.join(names)} (Debian: apt-get install {names[0]})"
+        raise UnsupportedError("debootstrap", needs)
+    return found
+
+
 def _command(
+    program: str,
     suite: str,
     mirror: str | None,
     variant: str,
@@ -116,9 +128,6 @@ def _command(
             raise ValueError(f"{word!r} is no name of a suite, variant, package or component")
     if mirror is not None and not MIRROR.fullmatch(mirror):
         raise ValueError(f"{mirror!r} is no mirror: expected an address such as http://deb.debian.org/debian")
-    program = next((name for name in PROGRAMS if trusted(name) is not None), None)
-    if program is None:
-        raise UnsupportedError("debootstrap", "needs mmdebstrap or debootstrap (Debian: apt-get install mmdebstrap)")
     options = [f"--variant={variant}"]
     if include:
         options.append(f"--include={','.join(include)}")
@@ -165,10 +174,10 @@ class _Owner:
 
     @contextlib.contextmanager
     def started(self, command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
-        """A process that is root, of this machine or of a user namespace; killed unless it has ended."""
-        mapped = ("unshare", "--user", "sh", "-c", MAPPED, "sh", *command) if self.uids else tuple(command)
+        """A process that is root, of this machine or of a user namespace; it does not outlive this block, nor us."""
+        first = ("unshare", "--user", "sh", "-c", MAPPED, "sh") if self.uids else ("setpriv", "--pdeathsig=KILL")
         with subprocess.Popen(
-            mapped,
+            (*first, *command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

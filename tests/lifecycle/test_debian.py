@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +11,7 @@ from subprocess import DEVNULL, PIPE
 
 import pytest
 
-from ocirt import Bundle, Container
+from ocirt import Bundle, Container, OCIError
 from tests.support import SECONDS, document, process
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -31,12 +30,11 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = mirror()
     if shutil.which("debootstrap") is None or where is None:
         pytest.skip("needs debootstrap and a Debian mirror in /etc/apt")
-    rootfs = tmp_path_factory.mktemp("debian") / "rootfs"
-    command = ["debootstrap", "--variant=minbase", "bookworm", str(rootfs), where]
-    done = subprocess.run(command, stdin=DEVNULL, capture_output=True, text=True, timeout=600, check=False)
-    if done.returncode:
-        pytest.skip(f"debootstrap cannot work here: {done.stdout.splitlines()[-1:]}")
-    return rootfs
+    path = tmp_path_factory.mktemp("debian") / "bundle"
+    try:
+        return Bundle.from_debootstrap(path, "bookworm", mirror=where, program="debootstrap").rootfs
+    except OCIError as error:
+        pytest.skip(f"debootstrap cannot work here: {error}")
 
 
 @pytest.fixture

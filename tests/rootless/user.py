@@ -66,8 +66,11 @@ class User:
     home: Path
     rootfs: Path
 
-    def python(self, code: str, *, subordinate: bool = False, cgroup: Path | None = None) -> str:
-        """What the code printed; any error fails the test. ``cgroup``, of version 2, is where it runs."""
+    def python(self, code: str, *, subordinate: bool = False, cgroup: Path | None = None, patience: int = 1) -> str:
+        """What the code printed; any error fails the test. ``cgroup``, of version 2, is where it runs.
+
+        ``patience`` is for what takes long: a factor of the usual seconds.
+        """
         script = self.home / "script.py"
         script.write_text(PRELUDE + code)
         state = self.home / "state"
@@ -77,7 +80,7 @@ class User:
         if cgroup is not None:
             command = ["sh", "-c", f'echo $$ > {cgroup}/cgroup.procs && exec "$@"', "sh", *command]
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL
+            command, capture_output=True, text=True, timeout=patience * SECONDS, check=False, stdin=subprocess.DEVNULL
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

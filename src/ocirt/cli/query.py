@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ocirt.cli import Call
     from ocirt.container import Container
     from ocirt.preparation import CgroupManager
-    from ocirt.spec import JSON
+    from ocirt.spec import JSON, Spec
 
 NEVER: Final = "0001-01-01T00:00:00Z"
 """Go's zero time, for a container that was never finished: go-runc refuses a whole list for one empty time."""
@@ -112,7 +112,11 @@ def features(call: Call) -> int:
 def spec(call: Call) -> int:
     from ocirt.spec import Spec
 
-    members = Spec.default(rootless=call.options.on("rootless")).to_json()
+    if call.options.given("from-docker-inspect"):
+        made = _from_docker_inspect(call)
+    else:
+        made = Spec.default(rootless=call.options.on("rootless"))
+    members = made.to_json()
     for name in ("process", "linux"):
         members[name] = _in_order(members[name])
     text = json.dumps(_in_order(members), indent="\t")
@@ -122,6 +126,25 @@ def spec(call: Call) -> int:
     except FileExistsError:
         raise UsageError("File config.json exists. Remove it first") from None
     return 0
+
+
+def _from_docker_inspect(call: Call) -> Spec:
+    """What does not go into a configuration is told, a line each."""
+    from ocirt.lookup import here
+    from ocirt.spec import Spec
+
+    if call.options.on("rootless"):
+        raise UsageError("--rootless and --from-docker-inspect ask for different configurations")
+    name = call.options.text("from-docker-inspect")
+    if name == "-":
+        text = sys.stdin.buffer.read()
+    else:
+        with open(name, "rb") as file:
+            text = file.read()
+    imported = Spec.from_docker_inspect(text, here())
+    for note in imported.notes:
+        print(note, file=sys.stderr)
+    return imported.spec
 
 
 def _print(text: str) -> None:

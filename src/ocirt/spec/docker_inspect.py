@@ -137,7 +137,7 @@ def _process(document: Part, host: Part, config: Part, machine: Machine, root: s
     no_new_privileges, apparmor = docker_security.options(document, host)
     config.known(*OF_THE_CLIENT, *OF_THE_IMAGE)
     path = document.text("Path")
-    if not path:
+    if document.raw("Path") in (None, ""):
         document.found.wrong("Path", None, "is missing: which program runs in it?")
     return Process(
         terminal=terminal,

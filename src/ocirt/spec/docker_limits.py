@@ -23,8 +23,9 @@ RULE: Final = re.compile(r"([acb]) (\d+|\*):(\d+|\*) ([rwm]{1,3})", re.ASCII)
 
 UNKNOWN_DEVICE: Final = "which device it is only the host knows; say Machine(devices=…), or ocirt.lookup.here()"
 
-NO_DEVICES: Final = (DeviceRule(allow=False, access="rwm"),)
-"""The devices that every container has ocirt allows by itself (config-linux.md, Default Devices)."""
+DEFAULT_RULES: Final = (DeviceRule(allow=False, access="rwm"), DeviceRule(True, "c", 5, 1, "rwm"))
+"""The devices that every container has ocirt allows by itself (config-linux.md, Default Devices). Docker has the
+system's console among them (moby, oci/defaults.go)."""
 
 OF_WINDOWS: Final = ("CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth")
 
@@ -142,7 +143,7 @@ class Devices:
         found = [made for part in host.parts("Devices") for made in _mapped(part, machine)]
         extra = tuple(_rules(host))
         if not host.boolean("Privileged"):
-            return cls(tuple(node for node, _ in found), (*NO_DEVICES, *(rule for _, rule in found), *extra))
+            return cls(tuple(node for node, _ in found), (*DEFAULT_RULES, *(rule for _, rule in found), *extra))
         if machine.devices is None:
             host.found.note(host.at("Privileged"), True, f"of all devices, {UNKNOWN_DEVICE}", became="without them")
         all_nodes = {node.path: node for node in (machine.devices("/dev") if machine.devices is not None else ())}

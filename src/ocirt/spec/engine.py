@@ -221,9 +221,7 @@ class _Change:
         for index, mount in enumerate(self.spec.mounts):
             at, source = join(f"mounts[{index}]", "source"), mount.source or ""
             if VOLUME.search(source):
-                self._note(
-                    at, source, "a volume of the engine's, and gone when the engine removes it", became="as it is"
-                )
+                self._note(at, source, "a volume of the engine's, and gone when the engine removes it", became=KEPT)
                 yield mount
             elif not self._is_engines(mount):
                 yield mount
