@@ -55,13 +55,15 @@ def changes(
     *,
     masked: Collection[bytes] = (),
     digests: Digests | None = None,
+    keep: Callable[[Entry], None] | None = None,
 ) -> list[Change]:
     """What makes of the tree that was recorded the one that is there now, below the open directory ``root``.
 
     What is at or below a ``masked`` path is neither looked at nor missed; ``now`` has been walked without it. Files
     that look the same but are not known to be are compared with ``digests``, and without those taken for changed.
+    ``keep`` is called with what the next record should have: all that is there now, and of what is masked, what was.
     """
-    comparison = _Comparison(frozenset(masked))
+    comparison = _Comparison(frozenset(masked), keep)
     for old, new in _side_by_side(before, now):
         comparison.add(old, new)
     return comparison.result(root, digests)
@@ -74,8 +76,11 @@ def everything(now: Iterable[Entry]) -> Iterator[Change]:
 
 
 class _Comparison:
-    def __init__(self, masked: frozenset[bytes]) -> None:
+    def __init__(self, masked: frozenset[bytes], keep: Callable[[Entry], None] | None) -> None:
         self._masked = masked
+        self._keep = keep
+        self._kept: set[bytes] = set()
+        """Masked directories that were kept."""
         self._found: dict[bytes, Change] = {}
         self._directories: dict[bytes, Entry] = {}
         self._doubtful: list[tuple[Entry, Entry]] = []
@@ -89,8 +94,11 @@ class _Comparison:
     def add(self, old: Entry | None, new: Entry | None) -> None:
         if old is not None and self._masked and is_below(old.path, self._masked):
             self._left.add(parent(old.path))
+            self._keep_masked(old)
             old = None
         if new is not None:
+            if self._keep is not None:
+                self._keep(new)
             if new.is_directory:
                 self._directories[new.path] = new
             if new.is_regular:
@@ -103,6 +111,15 @@ class _Comparison:
             case Entry(), Entry():
                 self._left.add(parent(old.path))
                 self._compare(old, new)
+
+    def _keep_masked(self, old: Entry) -> None:
+        """What is in the image although nobody looks, unless what it was in is gone."""
+        above = parent(old.path)
+        if self._keep is None or not (above in self._directories or above in self._kept):
+            return
+        self._keep(old)
+        if old.is_directory:
+            self._kept.add(old.path)
 
     def _remove(self, old: Entry) -> None:
         if self._gone is not None and is_below(old.path, (self._gone,)):
@@ -238,9 +255,15 @@ _REFUSED: Final = {b"redirect": "redirect_dir=off", b"metacopy": "metacopy=off"}
 
 
 def changes_of_upper(
-    root: int, *, ownership: Ownership | None = None, masked: Collection[bytes] = ()
+    root: int,
+    *,
+    ownership: Ownership | None = None,
+    masked: Collection[bytes] = (),
+    root_was: Entry | None = None,
 ) -> Iterator[Change]:
     """What an overlay's upper directory, open as ``root``, says: all that is in it is a change.
+
+    Itself too, unless it still looks as it did when it was ``root_was``.
 
     :raises UnsupportedError: it refers to the layers below, as the options ``redirect_dir`` and ``metacopy`` have it.
     """
@@ -253,9 +276,11 @@ def changes_of_upper(
         if _is_whiteout(entry, said):
             yield Change(entry.path, "removed")
             continue
-        kept = tuple(pair for pair in entry.xattrs if not pair[0].startswith(_PREFIXES))
-        opaque = entry.is_directory and said.get(_OPAQUE) == b"y"
-        yield Change(entry.path, "modified", entry._replace(xattrs=kept), opaque=opaque and bool(entry.path))
+        entry = entry._replace(xattrs=tuple(pair for pair in entry.xattrs if not pair[0].startswith(_PREFIXES)))
+        if not entry.path and root_was is not None and not _looks_different(root_was, entry):
+            continue
+        opaque = entry.is_directory and said.get(_OPAQUE) == b"y" and entry.path != b""
+        yield Change(entry.path, "modified", entry, opaque=opaque)
 
 
 _PREFIXES: Final = tuple(prefix.encode() for prefix in OVERLAY_XATTRS)

@@ -15,10 +15,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import tempfile
 import time
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ocirt.archive.ownership import Ownership
@@ -27,6 +29,9 @@ from ocirt.errors import ArchiveError
 
 VERSION: Final = 1
 _TYPES: Final = (str, int, int, int, int, int, str, int, dict, int, int, int)
+_NAMES: Final = frozenset((b"", b".", b".."))
+"""That no file has."""
+
 _CLOCK_REALTIME_COARSE: Final = 5
 """clock_gettime(2): the tick's time, which files get."""
 
@@ -35,10 +40,7 @@ _LONGEST_LINE: Final = 1 << 20
 
 
 class Snapshot:
-    """A record of a tree: ``about`` is what its maker wanted to keep with it. Iterating reads the entries.
-
-    >>> Snapshot.write("record", Walk(root, Ownership()), about={"of": "a tree"})
-    """
+    """A record of a tree: ``about`` is what its maker wanted to keep with it. Iterating reads the entries."""
 
     def __init__(self, path: str | os.PathLike[str], about: Mapping[str, object]) -> None:
         self.path = os.fspath(path)
@@ -55,17 +57,10 @@ class Snapshot:
     ) -> Snapshot:
         """Record the tree below an open directory in a file outside of it, which is there whole or not at all."""
         settle()
-        return cls.write(path, Walk(root, ownership or Ownership()), about=about or {})
-
-    @classmethod
-    def write(cls, path: str | os.PathLike[str], entries: Iterable[Entry], *, about: Mapping[str, object]) -> Snapshot:
-        """Record these entries."""
-        writer = Writer(path, about)
-        with writer:
-            for entry in entries:
+        with Writer(path) as writer:
+            for entry in Walk(root, ownership or Ownership()):
                 writer.add(entry)
-            writer.finish()
-        return cls(path, about)
+            return writer.finish(about or {})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Snapshot:
@@ -93,7 +88,7 @@ class Snapshot:
                     break
                 entry = _entry(self.path, row)
                 key = order(entry.path)
-                if (key <= last) if count else key:
+                if (key <= last or not _NAMES.isdisjoint(key.split(b"\0"))) if count else key:
                     raise ArchiveError(self.path, f"has {entry.name!r} in the wrong place")
                 last = key
                 count += 1
@@ -106,16 +101,15 @@ class Snapshot:
 
 
 class Writer:
-    """A record in the making. Leaving it before ``finish`` leaves nothing."""
+    """A record in the making. Leaving it before ``finish``, or dying, leaves nothing that looks like one."""
 
-    def __init__(self, path: str | os.PathLike[str], about: Mapping[str, object]) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
-        self._temporary = f"{self._path}.{os.getpid()}.new"
-        self._file = open(self._temporary, "xb")  # noqa: SIM115  # closed by finish or by __exit__
+        self._rows = tempfile.TemporaryFile(dir=os.path.dirname(self._path) or ".")  # noqa: SIM115  # __exit__ closes
         self._count = 0
-        self._file.write(_line({"ocirt-snapshot": VERSION, "about": about}))
 
     def add(self, entry: Entry) -> None:
+        """The next one, in the order of a walk."""
         row = (
             _text(entry.path),
             entry.mode,
@@ -130,22 +124,30 @@ class Writer:
             entry.ino,
             entry.ctime_ns,
         )
-        self._file.write(_line(row))
+        self._rows.write(_line(row))
         self._count += 1
 
-    def finish(self) -> None:
-        """Let it be seen."""
-        self._file.write(_line({"entries": self._count}))
-        self._file.close()
-        os.replace(self._temporary, self._path)
+    def finish(self, about: Mapping[str, object]) -> Snapshot:
+        """Put it in its place, at once and whole; ``about`` is what to keep with it."""
+        temporary = f"{self._path}.{os.getpid()}.new"
+        self._rows.seek(0)
+        try:
+            with open(temporary, "xb") as file:
+                file.write(_line({"ocirt-snapshot": VERSION, "about": about}))
+                shutil.copyfileobj(self._rows, file)
+                file.write(_line({"entries": self._count}))
+            os.replace(temporary, self._path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        return Snapshot(self._path, about)
 
     def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._temporary)
+        self._rows.close()
 
 
 def settle() -> None:

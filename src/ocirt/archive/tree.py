@@ -11,9 +11,10 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from errno import ENODATA, ENOTSUP
+from errno import ELOOP, ENODATA, ENOENT, ENOTDIR, ENOTSUP, EXDEV
 from typing import Final, NamedTuple
 
+from ocirt.archive import paths
 from ocirt.archive.ownership import ROOTLESS_XATTR, Ownership
 from ocirt.errors import ArchiveError
 
@@ -25,6 +26,11 @@ HOST_XATTRS: Final = frozenset(("security.selinux", "system.nfs4_acl", ROOTLESS_
 
 OVERLAY_XATTRS: Final = ("trusted.overlay.", "user.overlay.")
 """What overlayfs notes about its own layers (the kernel's filesystems/overlayfs.rst)."""
+
+MOUNTED: Final = "something is mounted there: unmount it, or leave its path out"
+
+_FOUND: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+"""To look at something before it is opened, if it ever is."""
 
 
 class Entry(NamedTuple):
@@ -156,6 +162,8 @@ class Walk:
                 ]
         except FileNotFoundError as error:
             raise changed(directory.path) from error
+        except OSError as error:
+            raise unreadable(directory.path, error) from error
 
     def _entry(self, path: bytes, status: os.stat_result, where: bytes, fd: int, *, name: bytes = b"") -> Entry:
         mode = status.st_mode
@@ -221,10 +229,7 @@ def opened(root: int, entry: Entry, *, across_mounts: bool = False) -> Iterator[
     they are open for this long.
     """
     with ExitStack() as after:
-        try:
-            fd = _beneath(root, entry.path, across_mounts)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise changed(entry.path) from error
+        fd = _beneath(root, entry.path, across_mounts)
         after.callback(os.close, fd)
         status = os.fstat(fd)
         found = status.st_dev, status.st_ino, stat.S_IFMT(status.st_mode)
@@ -233,7 +238,10 @@ def opened(root: int, entry: Entry, *, across_mounts: bool = False) -> Iterator[
         needed = 0o500 if entry.is_directory else 0o400
         if status.st_mode & needed != needed and status.st_uid == os.geteuid() != 0:
             after.enter_context(_permitted(fd, needed))
-        reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise unreadable(entry.path, error) from error
         after.callback(os.close, reader)
         yield reader
 
@@ -245,7 +253,7 @@ def contents(root: int, entry: Entry, *, across_mounts: bool = False) -> Iterato
     """
     with opened(root, entry, across_mounts=across_mounts) as fd:
         before = os.fstat(fd)
-        same = before.st_ctime_ns == entry.ctime_ns or not before.st_mode & stat.S_IRUSR  # ``opened`` changed its mode
+        same = before.st_ctime_ns == entry.ctime_ns or not entry.mode & stat.S_IRUSR  # ``opened`` changed its mode
         if not same or (before.st_size, before.st_mtime_ns) != (entry.size, entry.mtime_ns):
             raise changed(entry.path)
         left = entry.size
@@ -262,30 +270,42 @@ def contents(root: int, entry: Entry, *, across_mounts: bool = False) -> Iterato
 
 def _beneath(root: int, path: bytes, across_mounts: bool) -> int:
     """An O_PATH descriptor of what is there, by directories that are none of a symbolic link's or another mount."""
-    fd = os.dup(root)
-    mount = None if across_mounts else _mount(fd)
+    resolve = paths.SINGLE & ~paths.NO_XDEV if across_mounts else paths.SINGLE
     try:
-        for name in path.split(b"/") if path else ():
-            inside = _child(fd, name)
+        try:
+            return paths.openat2(root, os.fsdecode(path) or ".", _FOUND, resolve)
+        except PermissionError:
+            return _step_by_step(root, path, resolve)
+    except OSError as error:
+        if error.errno == EXDEV:
+            raise ArchiveError(os.fsdecode(path), MOUNTED) from error
+        if error.errno in (ENOENT, ENOTDIR, ELOOP):
+            raise changed(path) from error
+        raise unreadable(path, error) from error
+
+
+def _step_by_step(root: int, path: bytes, resolve: int) -> int:
+    """The same through directories of ours that are closed to us, each opened up for one step."""
+    fd = os.dup(root)
+    try:
+        for name in path.split(b"/"):
+            inside = _step(fd, os.fsdecode(name), resolve)
             os.close(fd)
             fd = inside
-            if mount is not None and _mount(fd) != mount:
-                raise ArchiveError(os.fsdecode(path), "something is mounted there: unmount it, or leave its path out")
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def _child(fd: int, name: bytes) -> int:
-    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+def _step(fd: int, name: str, resolve: int) -> int:
     try:
-        return os.open(name, flags, dir_fd=fd)
+        return paths.openat2(fd, name, _FOUND, resolve)
     except PermissionError:
         if os.fstat(fd).st_uid != os.geteuid():
             raise
     with _permitted(fd, 0o100):
-        return os.open(name, flags, dir_fd=fd)
+        return paths.openat2(fd, name, _FOUND, resolve)
 
 
 @contextmanager
@@ -299,10 +319,8 @@ def _permitted(fd: int, bits: int) -> Iterator[None]:
         os.chmod(f"/proc/self/fd/{fd}", mode)
 
 
-def _mount(fd: int) -> bytes:
-    """The number of the mount that a file is on (proc_pid_fdinfo(5)); a bind mount has the device of its source."""
-    with open(f"/proc/self/fdinfo/{fd}", "rb", buffering=0) as file:
-        return next(line for line in file.read().splitlines() if line.startswith(b"mnt_id"))
+def unreadable(path: bytes, error: OSError) -> ArchiveError:
+    return ArchiveError(os.fsdecode(path) or ".", f"cannot be read: {error.strerror}")
 
 
 def changed(path: bytes) -> ArchiveError:

@@ -49,8 +49,8 @@ class LayerWriter:
         self._first_names: dict[tuple[int, int], bytes] = {}
         self.skipped: list[str] = []
         """Sockets: a layer cannot say them, and without the process that made them they are of no use."""
-        self.size = 0
-        """Bytes of files so far."""
+        self.members = 0
+        """How many were written so far; whiteouts too."""
 
     def archive(self, changes: Iterable[Change]) -> Iterator[bytes]:
         """The archive, piece by piece, while the tree is read.
@@ -60,6 +60,7 @@ class LayerWriter:
         for change in changes:
             _check_name(change)
             if change.entry is None:
+                self.members += 1
                 yield _whiteout(change.path)
                 continue
             if stat.S_ISSOCK(change.entry.mode):
@@ -67,6 +68,7 @@ class LayerWriter:
                 if change.kind == "modified":
                     yield _whiteout(change.path)  # something else was there, perhaps
                 continue
+            self.members += 1
             yield from self._member(change.entry)
             if change.opaque:
                 yield _empty(change.path + b"/" + OPAQUE)
@@ -93,7 +95,6 @@ class LayerWriter:
         if not entry.size:
             return
         yield from contents(self._root, entry)
-        self.size += entry.size
         yield bytes(-entry.size % BLOCK)
 
 

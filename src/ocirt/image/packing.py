@@ -1,4 +1,4 @@
-"""From an archive in pieces to a compressed layer: read by whoever stores it, hashed on the way, never whole anywhere."""
+"""From an archive in pieces to a compressed layer: hashed on its way to whoever stores it, and never whole anywhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
-from ocirt.image.compression import GZIP_LEVEL
 from ocirt.image.digest import Digest, Readable
 
 if TYPE_CHECKING:
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 
 BLOCK: Final = 512 * 1024
 """Bytes that are compressed on their own. Always so many, however many threads there are: the result is the same."""
+LEVEL: Final = 4
+"""Of zlib: 2 % more bytes than by its default, 6, in 60 % of the time; fewer than umoci's."""
 WINDOW: Final = 32 * 1024
 """How far deflate looks back, into the block before too."""
 
@@ -67,7 +68,7 @@ class Gzip:
 
     def __init__(self, stream: Readable, level: int | None = None) -> None:
         self._stream = stream
-        self._level = GZIP_LEVEL if level is None else level
+        self._level = LEVEL if level is None else level
         self._threads = len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self._threads, "gzip", _without_signals)
         self._jobs: deque[Future[bytes]] = deque()

@@ -16,8 +16,8 @@ from attrs import field, frozen
 from ocirt.archive.mtree import Mtree
 from ocirt.archive.ownership import Ownership
 from ocirt.archive.snapshot import Snapshot, Writer
-from ocirt.archive.tree import Entry
-from ocirt.errors import BundleError, ImageError
+from ocirt.archive.tree import Entry, Walk
+from ocirt.errors import BundleError, ImageError, UnsupportedError
 from ocirt.image.documents import MAX_DOCUMENT, Descriptor, ImageDocument, ImageObject
 from ocirt.spec import IDMapping
 
@@ -37,10 +37,8 @@ class Record:
     before: Iterable[Entry] = field(repr=False)
     path: str
     """Of the record itself."""
-
-    @property
-    def is_ours(self) -> bool:
-        return isinstance(self.before, Snapshot)
+    upper: str | None = None
+    """The bundle's directory that is an overlay's upper one, which has all changes and nothing else."""
 
 
 @frozen(repr=False)
@@ -51,16 +49,29 @@ class _Origin(ImageDocument):
     uid_mappings: tuple[IDMapping, ...] = field(default=(), converter=tuple[IDMapping, ...])
     gid_mappings: tuple[IDMapping, ...] = field(default=(), converter=tuple[IDMapping, ...])
     rootless: bool = False
+    upper: str | None = None
 
 
 def write(bundle: str | os.PathLike[str], root: int, image: Descriptor, ownership: Ownership) -> None:
     """Record what is below the open directory ``root``, just unpacked from an image and not used yet."""
-    Snapshot.of(root, os.path.join(bundle, FILE), ownership=ownership, about=_about(image, ownership))
+    Snapshot.of(root, os.path.join(bundle, FILE), ownership=ownership, about=about(image, ownership))
 
 
-def rewriting(bundle: str | os.PathLike[str], image: Descriptor, ownership: Ownership) -> Writer:
-    """A record in the making, which takes the place of the one that there is."""
-    return Writer(os.path.join(bundle, FILE), _about(image, ownership))
+def write_upper(
+    bundle: str | os.PathLike[str], root: int, image: Descriptor, ownership: Ownership, *, directory: str = "upper"
+) -> None:
+    """Record that ``directory`` in the bundle, open as ``root``, is the upper one of an overlay on an image's layers.
+
+    Nothing is in it yet, and it looks as the layers below have their root.
+    """
+    with Writer(os.path.join(bundle, FILE)) as writer:
+        writer.add(next(iter(Walk(root, ownership))))
+        writer.finish(about(image, ownership, upper=directory))
+
+
+def rewriting(bundle: str | os.PathLike[str]) -> Writer:
+    """A record in the making, which is to take the place of the one that there is; ``about`` makes its head."""
+    return Writer(os.path.join(bundle, FILE))
 
 
 def read(bundle: str | os.PathLike[str]) -> Record:
@@ -76,14 +87,18 @@ def read(bundle: str | os.PathLike[str]) -> Record:
         return _umoci(bundle)
     origin = _Origin.loads(json.dumps(snapshot.about).encode(), path)
     ownership = Ownership(origin.uid_mappings, origin.gid_mappings, rootless=origin.rootless)
-    return Record(origin.image, ownership, snapshot, path)
+    if origin.upper is not None and origin.upper != os.path.basename(origin.upper):
+        raise ImageError(path, f"has an upper directory that is not in the bundle: {origin.upper!r}")
+    return Record(origin.image, ownership, snapshot, path, origin.upper)
 
 
-def _about(image: Descriptor, ownership: Ownership) -> Mapping[str, object]:
-    origin = _Origin(image, ownership.uid_mappings, ownership.gid_mappings, rootless=ownership.rootless)
-    about = json.loads(origin.dumps())
-    assert isinstance(about, dict)
-    return about
+def about(image: Descriptor, ownership: Ownership, *, upper: str | None = None) -> Mapping[str, object]:
+    """The head of a record."""
+    mappings = ownership.uid_mappings, ownership.gid_mappings
+    origin = _Origin(image, *mappings, rootless=ownership.rootless, upper=upper)
+    head = json.loads(origin.dumps())
+    assert isinstance(head, dict)
+    return head
 
 
 @frozen(repr=False)
@@ -111,6 +126,7 @@ class _Umoci(ImageDocument):
     umoci_version: str = field(metadata={"key": "umoci_version"})
     from_descriptor_path: _Walk = field(metadata={"key": "from_descriptor_path"})
     map_options: _MapOptions = field(metadata={"key": "map_options"})
+    whiteout_mode: int = field(default=0, metadata={"key": "whiteout_mode"})
 
 
 def _umoci(bundle: str | os.PathLike[str]) -> Record:
@@ -122,6 +138,8 @@ def _umoci(bundle: str | os.PathLike[str]) -> Record:
         reason = f"has neither {FILE} nor {UMOCI_FILE}: it was not unpacked from an image by ocirt or umoci"
         raise BundleError("bundle", os.fspath(bundle), reason) from None
     meta = _Umoci.loads(data, path)
+    if meta.whiteout_mode != 0:
+        raise UnsupportedError(path, "its files are one layer of an overlay, and umoci does not repack those either")
     if meta.umoci_version != "2" or not meta.from_descriptor_path.descriptor_walk:
         raise ImageError(path, f"is of a version of umoci's that is not known: {meta.umoci_version!r}")
     image = meta.from_descriptor_path.descriptor_walk[-1]
