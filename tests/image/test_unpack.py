@@ -27,17 +27,12 @@ from tests.image import support
 from tests.image.stacks import STACKS, devices, info, layers, mentioned
 from tests.image.support import make_image, make_layout, need, tar, umoci, write_layout
 from tests.image.trees import File, tree
-from tests.rootless.user import User, make_user
+from tests.rootless.user import GID, UID, make_user
 from tests.support import SECONDS
 
 pytestmark = pytest.mark.root
 
 TWO = layers([[("one", b"1" * 100_000), ("both", b"1")], [("two", b"2" * 100_000), ("both", b"2")]])
-
-
-@pytest.fixture
-def user() -> Iterator[User]:
-    yield from make_user()
 
 
 def unpacked(layout: Path, bundle: Path, **options: object) -> Mapping[str, File]:
@@ -73,20 +68,30 @@ def test_with_mapped_owners_it_is_umocis_too(tmp_path: Path, name: str) -> None:
     assert {ours[path].owner for path in ours.keys() - mentioned(STACKS[name])} == {(100_000, 200_000)}
 
 
-@pytest.mark.parametrize("name", STACKS)
-def test_an_ordinary_users_tree_is_umocis_too(user: User, name: str) -> None:
-    """With the owners that files should have in the attribute that umoci repacks them by."""
+@pytest.fixture(scope="module")
+def ordinary() -> Iterator[Mapping[str, Path]]:
+    """For each stack a directory with ``ours`` and ``theirs``, unpacked by an ordinary user."""
     need("umoci")
-    layout = make_layout(user.home / "layout", layers(STACKS[name]))
-    made = user.python(f"""
+    for user in make_user():
+        for number, name in enumerate(STACKS):
+            make_layout(user.home / f"{number}/layout", layers(STACKS[name]))
+            os.chown(user.home / str(number), UID, GID)
+        user.python(f"""
 from ocirt.image.image import Image
-name = {f"{layout}:{support.TAG}"!r}
-subprocess.run(["umoci", "unpack", "--rootless", "--image", name, HOME + "/theirs"], check=True)
-with Image.open("oci:" + name) as image:
-    print(image.unpack(HOME + "/ours").path)
+for number in range({len(STACKS)}):
+    place = f"{{HOME}}/{{number}}"
+    name = f"{{place}}/layout:{support.TAG}"
+    subprocess.run(["umoci", "unpack", "--rootless", "--image", name, place + "/theirs"], check=True)
+    with Image.open("oci:" + name) as image:
+        image.unpack(place + "/ours")
 """)
-    assert Path(made.strip()) == user.home / "ours"
-    ours, theirs = (told(tree(user.home / tool / "rootfs"), name) for tool in ("ours", "theirs"))
+        yield {name: user.home / str(number) for number, name in enumerate(STACKS)}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_an_ordinary_users_tree_is_umocis_too(ordinary: Mapping[str, Path], name: str) -> None:
+    """With the owners that files should have in the attribute that umoci repacks them by."""
+    ours, theirs = (told(tree(ordinary[name] / tool / "rootfs"), name) for tool in ("ours", "theirs"))
     for path in devices(STACKS[name]) & ours.keys():  # those empty files have a mode and owner of the tool's choice
         assert (ours[path].mode[0], ours[path].content) == ("-", theirs[path].content)
         ours[path] = theirs[path]

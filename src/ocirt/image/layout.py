@@ -120,12 +120,12 @@ class LayoutDestination:
 
     def put_blob(self, stream: Readable, descriptor: Descriptor | None = None) -> tuple[Digest, int]:
         if descriptor is not None:
-            with self._new() as file:
+            with NewFile(self._directory) as file:
                 _fill(file, stream)
                 self._publish(file, descriptor.digest)
             return descriptor.digest, descriptor.size
         hashed = Hashed(stream)
-        with self._new() as file:
+        with NewFile(self._directory) as file:
             _fill(file, hashed)
             self._publish(file, hashed.digest)
         return hashed.digest, hashed.count
@@ -133,7 +133,7 @@ class LayoutDestination:
     def put_manifest(self, raw: Raw, *, child: bool = False) -> None:
         if raw.media_type not in self.manifest_types:
             raise ImageError(self.name, f"holds no {raw.media_type}")
-        with self._new() as file:
+        with NewFile(self._directory) as file:
             file.write(raw.data)
             self._publish(file, raw.digest)
         if not child:
@@ -142,7 +142,7 @@ class LayoutDestination:
     def commit(self) -> None:
         if self._root is None:
             raise ImageError(self.name, "no manifest was put there")
-        with self._directory.locked(), failing(self.name, "cannot be written"):
+        with self._directory.locked():
             if self._directory.size(MARK_FILE) is None:
                 _replace(self._directory, MARK_FILE, MARK)
             index = _index_or_none(self._directory) or Index(2, (), media_type=media.INDEX)
@@ -158,11 +158,6 @@ class LayoutDestination:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    @contextmanager
-    def _new(self) -> Iterator[NewFile]:
-        with failing(self.name, "cannot be written"), NewFile(self._directory) as file:
-            yield file
 
     def _publish(self, file: NewFile, digest: Digest) -> None:
         with self._blobs.below(digest.algorithm, make=True) as directory:
@@ -359,7 +354,7 @@ def _write_index(directory: Directory, index: Index) -> None:
 
 
 def _replace(directory: Directory, name: str, data: bytes) -> None:
-    with failing(f"{directory.path}/{name}", "cannot be written"), NewFile(directory) as file:
+    with NewFile(directory) as file:
         file.write(data)
         file.publish(name)
 

@@ -19,7 +19,7 @@ from attrs import frozen
 from ocirt.errors import ArchiveError, ImageError, ImageNotFound
 from ocirt.image import compression
 from ocirt.image.digest import Readable
-from ocirt.image.files import Section, copy, spool, whole
+from ocirt.image.files import Section, copy, spool, spool_directory, whole
 from ocirt.image.threads import PIECE
 
 BLOCK: Final = 512
@@ -148,7 +148,7 @@ def archive(path: str) -> Iterator[Members]:
 def spooled(stream: Readable, what: str) -> Iterator[int]:
     """A descriptor of a file without a name, with all that the stream is uncompressed."""
     with spool() as file, compression.reader(stream, None, what=what) as plain:
-        copy(plain, file.fileno(), 0)
+        copy(plain, file.fileno(), 0, spool_directory())
         yield file.fileno()
 
 
