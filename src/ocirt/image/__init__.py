@@ -1,12 +1,24 @@
 """Images: from a registry, a layout or an archive to a bundle, and back (opencontainers/image-spec 1.1).
 
+::
+
+    copy("docker://debian:12", "oci:images:debian")     from one place to another
+    Image.open("oci:images:debian").unpack("bundle")    to a bundle (umoci unpack)
+    Image.repack("bundle", "oci:images:changed")        and back (umoci repack)
+    Store().pull("debian:12")                           layers that bundles share
+
 On the ground ``digest``, ``media`` and ``documents``: the specification's words as values. ``reference`` is how people
 name images, ``transport`` what every place offers where they are kept. ``ocirt`` itself does not import this package:
 whoever brings a rootfs of their own does not pay for it.
 
-``layout``, ``layout_archive``, ``docker_archive`` and ``docker_daemon`` are transports, with ``files``, ``members`` and
-``new_archive`` for what untrusted files ask for. ``copying`` takes an image from one place to another: ``platform`` is
-the choice among several, ``manifests`` and ``compression`` convert on the way, ``threads`` do several things at once.
+Transports are ``layout``, ``layout_archive``, ``docker_archive`` and ``docker_daemon``, with ``files``, ``members`` and
+``new_archive`` for what untrusted files ask for, and ``registry``, which stands on ``http``, ``tokens`` and ``auth``.
+``copying`` takes an image from one place to another: ``platform`` is the choice among several, ``manifests`` and
+``compression`` convert on the way, ``threads`` do several things at once.
+
+``image`` makes a bundle of one: ``supply`` reads its layers, ``conversion`` its configuration. ``store`` keeps images
+with their unpacked ``layers``, which ``overlay`` puts together. ``repack`` makes images, of what ``record`` knows and
+``packing`` compresses. ``progress`` shows all that to people.
 """
 
 from __future__ import annotations
@@ -15,17 +27,55 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ocirt.archive.extraction import ExtractLimits
     from ocirt.image.copying import copy
+    from ocirt.image.documents import ContainerConfig, Descriptor, ImageConfig, Index, Manifest, Platform
+    from ocirt.image.image import Image
+    from ocirt.image.progress import bars
+    from ocirt.image.reference import Location, Reference
+    from ocirt.image.repack import Packed
+    from ocirt.image.store import Store, StoredImage
+    from ocirt.image.transport import Access, Progress
 
-_HOME = {"copying": ("copy",)}
+_HOME = {
+    "archive.extraction": ("ExtractLimits",),
+    "image.copying": ("copy",),
+    "image.documents": ("ContainerConfig", "Descriptor", "ImageConfig", "Index", "Manifest", "Platform"),
+    "image.image": ("Image",),
+    "image.progress": ("bars",),
+    "image.reference": ("Location", "Reference"),
+    "image.repack": ("Packed",),
+    "image.store": ("Store", "StoredImage"),
+    "image.transport": ("Access", "Progress"),
+}
 
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = ["copy"]
+__all__ = [  # noqa: RUF022  # in the order of use
+    "copy",
+    "Image",
+    "Store",
+    "StoredImage",
+    "bars",
+    "Access",
+    "Progress",
+    "ExtractLimits",
+    "Packed",
+    "Location",
+    "Reference",
+    "Platform",
+    "Descriptor",
+    "Manifest",
+    "Index",
+    "ImageConfig",
+    "ContainerConfig",
+]
 
 
 def __getattr__(name: str) -> object:
     """PEP 562: who reads a name of an image does not load what copies one."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    value = getattr(import_module(f"ocirt.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
