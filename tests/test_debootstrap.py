@@ -80,7 +80,7 @@ owner = os.stat(str(bundle.rootfs) + "/var/mail")
 print(owner.st_uid, owner.st_gid)
 bundle = Bundle(bundle.path, bundle.spec.evolve(process=bundle.spec.process.evolve(terminal=False)))
 print(run(["sh", "-c", {SEE!r}], bundle=bundle, root=STATE, text=True).stdout)
-print([name for name in os.listdir(HOME) if name.endswith(".partial")])
+print([name for name in os.listdir(HOME) if name.startswith(".")])
 """
     owner, *lines = user.python(code, subordinate=True, patience=10).split("\n")
     assert owner == f"{UID} {FIRST + 7}"
@@ -158,18 +158,18 @@ except UnsupportedError as error:
 
 
 def test_a_killed_caller_leaves_nothing_that_runs_or_looks_whole(tmp_path: Path) -> None:
-    """All processes end with it, and their mounts; what is left is hidden and called partial."""
+    """All processes end with it, and their mounts; what is left is hidden."""
     where = need("debootstrap")
     code = f"""
 from ocirt import Bundle
 Bundle.from_debootstrap({str(tmp_path / "debian")!r}, "bookworm", mirror={where!r}, program="debootstrap")
 """
     with subprocess.Popen([sys.executable, "-c", code]) as caller:
-        eventually(lambda: list(tmp_path.glob(".debian-*.partial/rootfs/debootstrap")), "it has begun")
+        eventually(lambda: list(tmp_path.glob(".debian.*/rootfs/debootstrap")), "it has begun")
         caller.send_signal(signal.SIGKILL)
     eventually(lambda: _working_for(tmp_path) == [], f"all have ended: {_working_for(tmp_path)}")
     (left,) = os.listdir(tmp_path)
-    assert left.endswith(".partial")
+    assert left.startswith(".debian.")
     assert not any(str(tmp_path) in line for line in host_mounts())
 
 

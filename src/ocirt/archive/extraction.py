@@ -416,7 +416,7 @@ def _has_entries(directory: int) -> bool:
 
 def _in_user_namespace() -> bool:
     """Whether devices and some attributes are out of reach even for root (user_namespaces(7))."""
-    with open("/proc/self/uid_map", encoding="ascii") as file:
+    with open("/proc/self/uid_map", encoding="utf-8") as file:
         return file.read().split() != ["0", "0", "4294967295"]
 
 

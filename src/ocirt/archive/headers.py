@@ -322,7 +322,8 @@ def _extend(member: Member, values: Mapping[bytes, bytes]) -> None:
     xattrs = {}
     for key, value in values.items():
         if key.startswith(b"SCHILY.xattr."):
-            xattrs[key[13:]] = value
+            # GNU tar's way to have an equals sign in a key
+            xattrs[key[13:].replace(b"%3D", b"=").replace(b"%25", b"%")] = value
         elif key.startswith(b"LIBARCHIVE.xattr."):
             xattrs.setdefault(unquote_to_bytes(key[17:]), _base64(value))
     if xattrs:
