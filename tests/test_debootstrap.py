@@ -23,7 +23,7 @@ from tests.support import SECONDS, eventually, host_mounts
 pytestmark = pytest.mark.root
 
 SEE = """
-apt-get --version | head -n 1; id -u; ls -A /var/lib/apt/lists 2>/dev/null; ls /etc/resolv.conf /etc/hostname 2>/dev/null
+apt-get --version | head -n 1; id -u; ls -A /var/lib/apt/lists; ls /etc/resolv.conf /etc/hostname 2>/dev/null
 policy-rc.d; echo $?; stat -c '%u %g %a' /usr/bin/su /var/mail /tmp; su -s /bin/sh -c 'id -un' nobody
 """
 SEEN = ["0", "101", "0 0 4755", "0 8 2775", "0 0 1777", "nobody"]
