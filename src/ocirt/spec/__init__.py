@@ -20,8 +20,8 @@ Read the files in this order::
     engine.py      a config.json that an engine made, without the engine
 
 ``limits``, ``seccomp`` and ``scheduling`` are loaded when a name of theirs is first used, ``convert`` and ``check``
-when something is first loaded, dumped or checked, cattrs when somebody asks for ``convert.CONVERTER``, and what is about
-others' configurations when there is one.
+when something is first loaded, dumped or checked, cattrs when somebody asks for ``convert.CONVERTER``, and what
+others' configurations need when there is one.
 """
 
 from __future__ import annotations
