@@ -19,7 +19,7 @@ from attrs import frozen
 from ocirt.archive.headers import Archive, Kind, Member
 from ocirt.archive.metadata import Dresser
 from ocirt.archive.ownership import Ownership
-from ocirt.archive.paths import DIRECTORY, Directory, Tree, clean
+from ocirt.archive.paths import DIRECTORY, SINGLE, Directory, Tree, clean, openat2
 from ocirt.archive.removal import remove
 from ocirt.archive.source import Stream
 from ocirt.archive.whiteouts import PREFIX, hidden, is_in_one
@@ -93,7 +93,7 @@ def extract(
     :raises ArchiveError: the archive is wrong, or something of it cannot be made; ``__cause__`` tells what failed.
     """
     archive = Archive(stream, needs_end=needs_end)
-    fd = os.dup(root) if isinstance(root, int) else os.open(root, DIRECTORY)
+    fd = openat2(root, ".", DIRECTORY, SINGLE) if isinstance(root, int) else os.open(root, DIRECTORY)
     try:
         extraction = _Extraction(fd, archive, ownership, whiteouts, keep_dirlinks, userxattr, limits)
     finally:
@@ -197,7 +197,7 @@ class _Extraction:
         if not path:
             self._root(member)
             return
-        directory = self._tree.directory(head, self._make_parent)
+        directory = self._parent(head)
         match member.kind:
             case Kind.FILE:
                 self._file(member, directory, name)
@@ -266,6 +266,28 @@ class _Extraction:
         self._dresser.dress(directory.fd, member, member.mode | 0o700 if closed else member.mode)
         directory.mode = member.mode if closed else None
         directory.times = (member.atime, member.mtime)
+
+    def _parent(self, path: str) -> Directory:
+        """The directory that something is to be made in, made itself if need be."""
+        try:
+            return self._tree.directory(path, self._make_parent)
+        except NotADirectoryError:
+            if self._mode != "overlay" or not self._uncover(path):
+                raise
+        return self._tree.directory(path, self._make_parent)
+
+    def _uncover(self, path: str) -> bool:
+        """A directory in the place of a whiteout of this layer, on the way to something else of this layer."""
+        at = ""
+        for name in path.split("/"):
+            above = self._tree.directory(at)
+            at = f"{at}/{name}" if at else name
+            status = os.stat(name, dir_fd=above.fd, follow_symlinks=False)
+            if stat.S_ISCHR(status.st_mode) and status.st_rdev == _WHITEOUT:
+                self._clear(above, name)
+                os.setxattr(self._make_parent(above, name, at).fd, self._opaque, b"y")
+                return True
+        return False
 
     def _make_parent(self, parent: Directory, name: str, path: str) -> Directory:
         """A directory that the archive implies: root's, open to all, as old as can be."""
@@ -363,7 +385,7 @@ class _Extraction:
         target = hidden(member, name)
         self._whiteouts += 1
         if self._mode == "overlay":
-            self._hide(member, self._tree.directory(head, self._make_parent), target)
+            self._hide(member, self._parent(head), target)
             return
         if not self._applies:
             return
