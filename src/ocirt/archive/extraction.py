@@ -31,8 +31,6 @@ Whiteouts: TypeAlias = Literal["apply", "overlay", "refuse", "keep"]
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _WHITEOUT: Final = os.makedev(0, 0)
 
-_CANNOT: Final = "cannot be made"
-
 
 @frozen
 class ExtractLimits:
@@ -150,7 +148,7 @@ class _Extraction:
             if error is self._archive.source.failure:
                 raise
             name = member.name if member is not None else ""
-            raise ArchiveError(name, f"{_CANNOT}: {_reason(error, name)}") from error
+            raise ArchiveError(name, f"cannot be made: {self._reason(error, name)}") from error
         return Extracted(
             self._entries,
             self._bytes,
@@ -163,6 +161,14 @@ class _Extraction:
 
     def close(self) -> None:
         self._tree.abandon()
+
+    def _reason(self, error: OSError, member: str) -> str:
+        text = error.strerror or str(error)
+        if error.filename and error.filename != member and len(str(error.filename)) < 256:
+            text += f": {error.filename!r}"
+        if isinstance(error, PermissionError) and os.geteuid() != 0 and not self._ownership.rootless:
+            text += "; an ordinary user's files are the user's own: rootless=True keeps other owners aside"
+        return text
 
     def _count(self) -> None:
         self._entries += 1
@@ -440,8 +446,3 @@ def _in_user_namespace() -> bool:
     """Whether devices and some attributes are out of reach even for root (user_namespaces(7))."""
     with open("/proc/self/uid_map", encoding="utf-8") as file:
         return file.read().split() != ["0", "0", "4294967295"]
-
-
-def _reason(error: OSError, member: str) -> str:
-    text = error.strerror or str(error)
-    return f"{text}: {error.filename!r}" if error.filename and error.filename != member else text
