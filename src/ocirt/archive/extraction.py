@@ -17,6 +17,7 @@ from typing import Final, Literal, TypeAlias
 from ocirt.archive.headers import Archive, Kind, Member
 from ocirt.archive.limits import Budget, ExtractLimits
 from ocirt.archive.metadata import Dresser
+from ocirt.archive.overlay import DEVICE, Overlay, is_whiteout
 from ocirt.archive.ownership import Ownership
 from ocirt.archive.paths import DIRECTORY, SINGLE, Directory, Tree, clean, openat2
 from ocirt.archive.removal import remove
@@ -31,7 +32,6 @@ Whiteouts: TypeAlias = Literal["apply", "overlay", "refuse", "keep"]
 """What becomes of ``.wh.`` files: what they name is removed; overlayfs' own form of them; an error; files as any."""
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_WHITEOUT: Final = os.makedev(0, 0)
 
 
 def extract(
@@ -90,15 +90,12 @@ class _Extraction:
         self._mode = whiteouts
         self._applies = track
         self._keep_dirlinks = keep_dirlinks
-        self._opaque = "user.overlay.opaque" if userxattr else "trusted.overlay.opaque"
+        self._overlay = Overlay(self._tree, userxattr=userxattr) if whiteouts == "overlay" else None
         self._budget = Budget(limits)
         self._name = ""
         self._entries = self._whiteouts = 0
         self._implied: list[str] = []
         self._placeholders: list[str] = []
-        self._opaque_root = False
-        self._opaques: list[str] = []
-        self._hidden: set[tuple[tuple[int, int], str]] = set()
 
     def run(self) -> Extracted:
         try:
@@ -109,7 +106,8 @@ class _Extraction:
                 self._budget.take_bytes(self._archive.stored, member.name)
                 self._place(member)
                 self._tree.tidy()
-            self._drop_idle_whiteouts()
+            if self._overlay is not None:
+                self._overlay.drop_idle()
             self._tree.close()
         except OSError as error:
             if error is self._archive.source.failure:
@@ -122,7 +120,7 @@ class _Extraction:
             tuple(self._implied),
             tuple(self._placeholders),
             dict(self._dresser.skipped),
-            self._opaque_root,
+            self._overlay is not None and self._overlay.opaque_root,
         )
 
     def close(self) -> None:
@@ -210,8 +208,8 @@ class _Extraction:
                 replaced = True
         made = self._tree.child(directory, name, path)
         self._dress_directory(made, member)
-        if replaced and self._mode == "overlay":
-            self._make_opaque(made, path)
+        if replaced and self._overlay is not None:
+            self._overlay.make_opaque(made, path)
 
     def _dress_directory(self, directory: Directory, member: Member) -> None:
         """Times, and a mode that would keep us out, are for when we are done with it."""
@@ -225,20 +223,19 @@ class _Extraction:
         try:
             return self._tree.directory(path, self._make_parent)
         except NotADirectoryError:
-            if self._mode != "overlay" or not self._uncover(path):
+            if self._overlay is None or not self._uncover(path, self._overlay):
                 raise
         return self._tree.directory(path, self._make_parent)
 
-    def _uncover(self, path: str) -> bool:
+    def _uncover(self, path: str, overlay: Overlay) -> bool:
         """A directory in the place of a whiteout of this layer, on the way to something else of this layer."""
         at = ""
         for name in path.split("/"):
             above = self._tree.directory(at)
             at = f"{at}/{name}" if at else name
-            status = os.stat(name, dir_fd=above.fd, follow_symlinks=False)
-            if stat.S_ISCHR(status.st_mode) and status.st_rdev == _WHITEOUT:
+            if is_whiteout(os.stat(name, dir_fd=above.fd, follow_symlinks=False)):
                 self._clear(above, name)
-                self._make_opaque(self._make_parent(above, name, at), at)
+                overlay.make_opaque(self._make_parent(above, name, at), at)
                 return True
         return False
 
@@ -276,7 +273,7 @@ class _Extraction:
             raise ArchiveError(member.name, f"a hard link to {member.target!r}, which is a directory")
         if source is directory and target == name:
             raise ArchiveError(member.name, "a hard link to itself")
-        if self._mode == "overlay" and stat.S_ISCHR(status.st_mode) and status.st_rdev == _WHITEOUT:
+        if self._overlay is not None and is_whiteout(status):
             raise ArchiveError(member.name, f"a hard link to {member.target!r}, which was removed")
         try:
             os.link(target, name, src_dir_fd=source.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
@@ -290,7 +287,7 @@ class _Extraction:
             if not (0 <= member.major < 1 << 12 and 0 <= member.minor < 1 << 20):
                 raise ArchiveError(member.name, f"there is no device {member.major}:{member.minor}")
             device = os.makedev(member.major, member.minor)
-            if kind == stat.S_IFCHR and device == _WHITEOUT and self._mode == "overlay":
+            if kind == stat.S_IFCHR and device == DEVICE and self._overlay is not None:
                 raise ArchiveError(member.name, "the device 0:0 would be a whiteout here")
             if self._ownership.rootless:
                 self._placeholder(member, directory, name)
@@ -330,7 +327,8 @@ class _Extraction:
         mode = os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_mode
         if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
             self._tree.forget()
-        self._hidden.discard((directory.key, name))
+        if self._overlay is not None:
+            self._overlay.uncover(directory, name)
         remove(directory.fd, name)
 
     def _whiteout(self, member: Member, head: str, name: str) -> None:
@@ -338,9 +336,9 @@ class _Extraction:
             raise ArchiveError(member.name, "a whiteout, but this is no layer of an image")
         target = hidden(member, name)
         self._whiteouts += 1
-        if self._mode == "overlay":
+        if self._overlay is not None:
             with contextlib.suppress(NotADirectoryError):  # it has become a file
-                self._hide(member, self._parent(head), head, target)
+                self._overlay.hide(member, self._parent(head), head, target)
             return
         if not self._applies:
             return
@@ -367,46 +365,6 @@ class _Extraction:
         if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
             self._tree.forget()
         remove(directory.fd, name, self._tree.created)
-
-    def _hide(self, member: Member, directory: Directory, path: str, target: str | None) -> None:
-        """In overlayfs' form (its documentation in Linux): a device 0:0, or an attribute of a directory."""
-        if target is None:
-            self._make_opaque(directory, path)
-            return
-        try:
-            os.mknod(target, stat.S_IFCHR, _WHITEOUT, dir_fd=directory.fd)
-        except FileExistsError:
-            # This layer's own. As a directory it would show what a lower layer has in it.
-            if stat.S_ISDIR(os.stat(target, dir_fd=directory.fd, follow_symlinks=False).st_mode):
-                below = f"{path}/{target}" if path else target
-                self._make_opaque(self._tree.child(directory, target, below), below)
-            return
-        os.utime(target, ns=(member.atime, member.mtime), dir_fd=directory.fd, follow_symlinks=False)
-        self._hidden.add((directory.key, target))
-
-    def _make_opaque(self, directory: Directory, path: str) -> None:
-        if directory is self._tree.root:
-            self._opaque_root = True
-        os.setxattr(directory.fd, self._opaque, b"y")
-        self._opaques.append(path)
-
-    def _drop_idle_whiteouts(self) -> None:
-        """Below an opaque directory there is nothing to hide, and overlayfs would list the whiteouts themselves."""
-        done = "\0"
-        for path in sorted(self._opaques, key=lambda path: path.split("/")) if self._hidden else ():
-            if f"{path}/".startswith(f"{done}/") or done == "":
-                continue
-            try:
-                directory = self._tree.directory(path)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # something else came later
-            if self._opaque in os.listxattr(directory.fd):
-                with os.scandir(directory.fd) as found:
-                    names = [entry.name for entry in found]
-                for name in names:
-                    remove(directory.fd, name, lambda key, name: (key, name) not in self._hidden)
-                done = path
-            self._tree.tidy()
 
 
 def _has_entries(directory: int) -> bool:
