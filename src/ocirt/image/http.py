@@ -18,19 +18,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urljoin
 
+import urllib3
 from attrs import evolve, field, frozen
 
-from ocirt.errors import ImageError, RegistryError, UnsupportedError
-from ocirt.image.documents import MAX_DOCUMENT
-from ocirt.image.transport import Access
-
-try:
-    import urllib3
-except ImportError as error:
-    raise UnsupportedError("docker://", "needs urllib3: pip install 'ocirt[image]'") from error
-
+from ocirt.errors import ImageError, RegistryError
 from ocirt.image.connections import Origin, origin, pool
+from ocirt.image.documents import MAX_DOCUMENT
 from ocirt.image.failures import NoAnswer, shown, told
+from ocirt.image.transport import Access
 
 if TYPE_CHECKING:
     from typing import Self
