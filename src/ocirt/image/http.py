@@ -272,5 +272,7 @@ def _redirected(request: Request, status: int, target: str) -> Request:
         raise RegistryError(shown(request.url), status, "", f"redirects a {request.method} to {shown(url)}")
     if before == after:
         return evolve(request, url=url)
+    if request.body is not None:  # it may be a token, or an image that only the first place should have
+        raise RegistryError(shown(request.url), status, "", f"redirects what we send to {shown(url)}; refused")
     headers = {name: value for name, value in request.headers.items() if name.lower() != "authorization"}
     return evolve(request, url=url, headers=headers)
