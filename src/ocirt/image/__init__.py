@@ -12,7 +12,7 @@ name images, ``transport`` what every place offers where they are kept. ``ocirt`
 whoever brings a rootfs of their own does not pay for it.
 
 Transports are ``layout``, ``layout_archive``, ``docker_archive`` and ``docker_daemon``, with ``files``, ``members`` and
-``new_archive`` for what untrusted files ask for, and ``registry``, which stands on ``http``, ``tokens`` and ``auth``.
+``new_archive`` for what untrusted files ask for (``pruning`` cleans a layout up), and ``registry``, which stands on ``http``, ``tokens`` and ``auth``.
 ``copying`` takes an image from one place to another: ``platform`` is the choice among several, ``manifests`` and
 ``compression`` convert on the way, ``threads`` do several things at once.
 
