@@ -13,7 +13,7 @@ import os
 import resource
 import select
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import define, field
@@ -163,8 +163,8 @@ class Creation:
             from ocirt.cgroups import delegation
 
             delegation.hand_over(self.record.cgroup, self.prepared.owner)
-        if pid and self.prepared.unit is not None and self.prepared.unit.divided:
-            self._join_cgroup(pid)
+        if launched is not None and self.prepared.unit is not None and self.prepared.unit.divided:
+            self._join_cgroup(launched)
 
     def _start_unit(self, unit: Wanted, launched: Launch) -> None:
         """Unless init has failed already: why, it tells in a moment."""
@@ -203,19 +203,21 @@ class Creation:
             launched.done(Purpose.CGROUPS)
             self._allow_devices()
             self._limit(launched)
-            self._join_cgroup(launched.pid)
+            self._join_cgroup(launched)
             launched.done(Purpose.JOINED)
         self._identify(launched.pid)
 
     def _limit(self, launched: Launch | None = None) -> None:
-        """Before anybody is in the cgroup. Only those who build the container must not run into its limit of tasks.
+        """Before anybody is in the cgroup. Only those who build the container must not run into its limit of tasks."""
+        if self.prepared.limits:
+            with self._unless_gone(launched):
+                self._apply(self.prepared.early_limits)
 
-        systemd has put init there; unless that has failed already, and all is gone: why, it tells in a moment.
-        """
-        if not self.prepared.limits:
-            return
+    @contextlib.contextmanager
+    def _unless_gone(self, launched: Launch | None) -> Iterator[None]:
+        """systemd removes a cgroup with its last process, init: if that failed already, it tells why soon."""
         try:
-            self._apply(self.prepared.early_limits)
+            yield
         except SetupError as error:
             if launched is None or self.record.unit is None or error.errno != errno.ENOENT:
                 raise
@@ -242,10 +244,11 @@ class Creation:
         here = self.prepared.here
         limits.apply(self.record.cgroup, settings, limits.top_of(here.layout) if here is not None else None)
 
-    def _join_cgroup(self, pid: int) -> None:
+    def _join_cgroup(self, launched: Launch) -> None:
         """Unless init has failed already, and was reaped by whoever ignores SIGCHLD: why, it tells in a moment."""
         try:
-            self.record.cgroup.join(pid)
+            with self._unless_gone(launched):
+                self.record.cgroup.join(launched.pid)
         except SetupError as error:
             if error.errno != errno.ESRCH:
                 raise

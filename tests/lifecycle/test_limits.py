@@ -246,7 +246,7 @@ def test_limits_belong_to_the_bundle_and_each_of_its_containers_has_them(lab: La
 @pytest.mark.parametrize("kind", ["prestart", "create_runtime", "create_container"])
 def test_limits_are_in_force_before_any_hook(lab: Lab, kind: str) -> None:
     container_id, told = lab.new_id(), lab.directory / "told"
-    names = " -o ".join(f"-path '*/{container_id}/{name}'" for name in ("pids.max", "cpu.shares", "cpu.weight"))
+    names = " -o ".join(f"-path '*{container_id}*/{name}'" for name in ("pids.max", "cpu.shares", "cpu.weight"))
     script = f"find /sys/fs/cgroup {names} | xargs cat > {told}"
     hook = Hook("/bin/sh", args=("sh", "-c", script), env=("PATH=/bin:/usr/bin",))
     spec = limited(Resources(pids=Pids(50), cpu=CPU(shares=512))).evolve(hooks=Hooks().evolve(**{kind: (hook,)}))

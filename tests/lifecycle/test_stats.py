@@ -72,7 +72,8 @@ def test_pids_count_every_process(lab: Lab) -> None:
         if not Path(found.path, "pids.current").exists():
             pytest.skip("without a limit no pids controller here")
         eventually(lambda: container.stats().pids.current_count == 4, "the shell and three children")
-        assert container.stats().pids.limit_count is None
+        if lab.manager != "systemd":  # which has a limit of its own for everybody (DefaultTasksMax=)
+            assert container.stats().pids.limit_count is None
         (Path(found.path) / "pids.max").write_text("10")
         assert container.stats().pids.limit_count == 10
 
@@ -151,6 +152,8 @@ def test_without_a_cgroup_the_network_alone_is_known(lab: Lab) -> None:
 
 
 def test_of_one_that_has_ended_the_cgroup_still_tells(lab: Lab) -> None:
+    if lab.manager == "systemd":
+        pytest.skip("systemd removes a cgroup, and what it knew, with the last process in it")
     with lab.create(limited(shell("head -c 8m /dev/zero >/dev/shm/file"), 64 * MIB)) as container:
         container.start()
         container.wait(SECONDS)

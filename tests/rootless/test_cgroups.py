@@ -100,9 +100,12 @@ def session() -> Iterator[None]:
             with file.open("a") as known:
                 known.write(line)
     service = f"user@{UID}.service"
+    # Else logind, which hears of the user from whoever asks for its units, ends all of it soon after that.
+    subprocess.run(["loginctl", "enable-linger", str(UID)], check=True)
     subprocess.run(["systemctl", "start", service], check=True)
     eventually((Path("/run/user") / str(UID) / "bus").exists, "the user has a bus")
     yield
+    subprocess.run(["loginctl", "disable-linger", str(UID)], check=True)
     subprocess.run(["systemctl", "stop", service, f"user-runtime-dir@{UID}.service"], check=True)
 
 

@@ -21,7 +21,7 @@ BUSY = frozenset((errno.EBUSY, errno.ENOTEMPTY))
 
 def read(path: str, dir_fd: int | None = None) -> str:
     """A whole file, however long the kernel makes it."""
-    fd = os.open(path, _READ, dir_fd=dir_fd)
+    fd = _open(path, _READ, dir_fd)
     try:
         chunks = []
         while chunk := os.read(fd, 1 << 16):
@@ -35,7 +35,7 @@ def read(path: str, dir_fd: int | None = None) -> str:
 
 def write(path: str, *values: str) -> None:
     """Each value by a write(2) of its own, which is how cgroup files take commands."""
-    fd = os.open(path, _WRITE)
+    fd = _open(path, _WRITE)
     try:
         for value in values:
             os.write(fd, value.encode())
@@ -47,7 +47,7 @@ def write(path: str, *values: str) -> None:
 
 def below(top: str) -> Iterator[tuple[int, str]]:
     """Every cgroup below ``top``, children before parents, as its parent's descriptor and its name."""
-    here = os.open(top, _DIRECTORY)
+    here = _open(top, _DIRECTORY)
     names: list[str] = []
     try:
         pending = [_children(here)]
@@ -130,15 +130,23 @@ def _children(fd: int) -> list[str]:
 
 def _moved(fd: int, name: str) -> int:
     """The descriptor of a neighbour, in exchange for ours."""
-    other = os.open(name, _DIRECTORY, dir_fd=fd)
+    other = _open(name, _DIRECTORY, fd)
     os.close(fd)
     return other
+
+
+def _open(path: str, flags: int, dir_fd: int | None = None) -> int:
+    try:
+        return os.open(path, flags, dir_fd=dir_fd)
+    except OSError as error:
+        raise _with_path(error, path) from None
 
 
 def _with_path(error: OSError, path: str) -> OSError:
     """The same error, with the path that read(2) and write(2) do not know.
 
-    ENODEV is what they say of a cgroup that was removed since the file was opened: it is gone like any other.
+    ENODEV is what they say of a cgroup that was removed since the file was opened, and open(2) of one that is just
+    being removed: it is gone like any other.
     """
     number = errno.ENOENT if error.errno == errno.ENODEV else error.errno or errno.EIO
     return OSError(number, os.strerror(number), path)

@@ -145,7 +145,7 @@ class Restoration(Creation):
             self._make_cgroup(launched)
             self._allow_devices()
             self._limit()
-            self._join_cgroup(pid)
+            self._join_cgroup(launched)
         return launched
 
     def _hear(self, event: Notification, launched: Launch) -> None:
