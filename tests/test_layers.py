@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("streams", "preparation", "sdnotify"),
     ("usage", "ending", "allowed"),
     ("process", "state", "hooks", "idmap", "notify", "answers", "bundle", "limits", "host_files", "netdevices", "rdt"),
-    ("netlink", "archive"),
+    ("netlink",),
     ("launch",),
     ("cgroups", "host", "reaping", "archive"),
     ("wire",),

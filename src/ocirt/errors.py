@@ -18,8 +18,7 @@
     │   ├── DigestMismatch   some content is not what its name says
     │   └── RegistryError    a registry refused, with its status and its own words
     ├── ArchiveError         a tar archive is broken, or wants what no archive may
-    ├── ExitStatusUnknown    the process is gone and the kernel no longer tells how
-    └── ProcessError         run(check=True) saw a non-zero exit
+    └── ExitStatusUnknown    the process is gone and the kernel no longer tells how
 
 The words are made in ``__str__`` from fields; ``__cause__`` is the OSError where there was one.
 """

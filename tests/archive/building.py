@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -103,9 +104,10 @@ def record(key: bytes | str, value: bytes | str) -> bytes:
     return str(length).encode() + body
 
 
-def extended(
-    records: Mapping[str, bytes | str] | Sequence[tuple[str, bytes | str]] | bytes, type_: bytes = b"x"
-) -> bytes:
+Records: TypeAlias = Mapping[str, bytes | str] | Sequence[tuple[str, bytes | str]] | bytes
+
+
+def extended(records: Records, type_: bytes = b"x") -> bytes:
     """An extended header for the next member (or for all: type g)."""
     if not isinstance(records, bytes):
         pairs = records.items() if isinstance(records, Mapping) else records
@@ -123,9 +125,9 @@ def sparse_header(name: str, parts: Sequence[tuple[int, int]], real: int, stored
     block = bytearray(header(name, b"S", size=stored, magic=b"ustar  \0"))
     block[345:500] = bytes(155)
     for number, (offset, length) in enumerate(parts):
-        block[386 + 24 * number : 410 + 24 * number] = octal(offset, 12) + octal(length, 12)
+        block[386 + 24 * number : 410 + 24 * number] = _field(offset, 12) + _field(length, 12)
     block[482] = more
-    block[483:495] = octal(real, 12)
+    block[483:495] = _field(real, 12)
     return summed(bytes(block))
 
 

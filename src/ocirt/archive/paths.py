@@ -17,20 +17,18 @@ from ocirt._native import lib
 NO_XDEV: Final = 0x01
 NO_MAGICLINKS: Final = 0x02
 NO_SYMLINKS: Final = 0x04
+BENEATH: Final = 0x08
 IN_ROOT: Final = 0x10
 """RESOLVE_* of linux/openat2.h."""
 
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 WITHIN: Final = IN_ROOT | NO_MAGICLINKS | NO_XDEV
 """Everything below the root but what is mounted there: that is not the tree's."""
-SINGLE: Final = NO_SYMLINKS | NO_MAGICLINKS | NO_XDEV
-"""For one part of a path, which is to be what it is."""
+SINGLE: Final = BENEATH | NO_SYMLINKS | NO_MAGICLINKS | NO_XDEV
+"""For one part of a path, which is to be what it is, and not the directory above."""
 
 LINKS_MAX: Final = 40
 """As the kernel's own limit, path_resolution(7)."""
-
-STEPS_MAX: Final = 4096
-"""Parts of a path, its symlinks' included: twice as many as one path can have."""
 
 OPEN_MAX: Final = 64
 """Directories that stay open, of the 1024 descriptors that a process has."""
@@ -231,40 +229,50 @@ class Tree:
         return found
 
     def _walk(self, path: str, make: Make | None) -> Directory:
-        """Part by part, for what the kernel cannot do on the way: make directories, and open those up that are closed.
+        """For what the kernel cannot do on the way: make directories, and open up those that are closed.
 
-        ``at`` is where we are, free of symlinks, so ``..`` is its last part less.
+        ``at`` is a directory that was reached, ``todo`` what is left of the path, the next part last.
         """
         todo = path.split("/")[::-1]
-        at: list[str] = []
-        here, links, steps = self.root, 0, 0
+        at, here, links = "", self.root, 0
         while todo:
-            name = todo.pop()
-            steps += 1
-            if steps > STEPS_MAX:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-            if name == "..":
-                del at[-1:]
-                where = "/".join(at)
-                here = self.register(where, openat2(self.root.fd, where or ".", DIRECTORY, SINGLE))
-            elif name not in ("", "."):
-                try:
-                    here = self.child(here, name, "/".join((*at, name)))
-                except FileNotFoundError:
-                    if make is None:
-                        raise
-                    here = make(here, name, "/".join((*at, name)))
-                except OSError as error:
-                    if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-                        raise
-                    links += 1
-                    target = _target(here, name, links)
-                    todo += target.split("/")[::-1]
-                    if target.startswith("/"):
-                        here, at = self.root, []
-                    continue
-                at.append(name)
+            at, here = self._farthest(at, here, todo)
+            if not todo:
+                break
+            name = todo[-1]
+            try:
+                here = self.child(here, name, _joined(at, name))
+                at = _joined(at, todo.pop())
+            except FileNotFoundError:
+                if make is None:
+                    raise
+                at, here = _make_all(at, here, todo, make)
+            except OSError as error:
+                if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                    raise
+                links += 1
+                target = _target(here, todo.pop(), links)
+                todo += target.split("/")[::-1]
+                if target.startswith("/"):
+                    at, here = "", self.root
         return here
+
+    def _farthest(self, at: str, here: Directory, todo: list[str]) -> tuple[str, Directory]:
+        """As far as the kernel gets, which is found by halving; so much of ``todo`` is done then."""
+        low, high, there = 0, len(todo), at
+        while low < high:
+            middle = (low + high + 1) // 2
+            path = _joined(at, "/".join(todo[: -middle - 1 : -1]))
+            try:
+                fd = openat2(self.root.fd, path or ".", DIRECTORY, WITHIN)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES):
+                    raise
+                high = middle - 1
+            else:
+                low, there, here = middle, path, self.register(path, fd)
+        del todo[len(todo) - low :]
+        return there, here
 
     def _open(self, parent: int, name: str) -> tuple[int, int | None]:
         try:
@@ -274,6 +282,19 @@ class Tree:
                 raise
         mode = open_up(parent, name)
         return openat2(parent, name, DIRECTORY, SINGLE), mode
+
+
+def _joined(at: str, more: str) -> str:
+    return f"{at}/{more}" if at else more.lstrip("/")
+
+
+def _make_all(at: str, here: Directory, todo: list[str], make: Make) -> tuple[str, Directory]:
+    """The next part, and what follows: in a new directory nothing can be there yet."""
+    while todo and todo[-1] not in ("", ".", ".."):
+        name = todo.pop()
+        at = _joined(at, name)
+        here = make(here, name, at)
+    return at, here
 
 
 def open_up(parent: int, name: str) -> int:

@@ -12,7 +12,7 @@ from ocirt.archive import fields
 
 Map: TypeAlias = tuple[tuple[int, int], ...]
 
-MOST = 1_000_000
+MOST = 100_000
 """Parts of one file. A map that is larger has no purpose but to fill memory."""
 
 BLOCK = 512
@@ -76,11 +76,11 @@ def _leading(read: Callable[[int], bytes]) -> list[tuple[int, int]]:
     wanted, rest = 1, b""
     while len(lines) < wanted:
         *whole, rest = (rest + read(BLOCK)).split(b"\n")
-        if len(rest) > 20:
-            raise ValueError("the map of a sparse file is malformed")
         if not lines and whole:
             wanted = 1 + 2 * fields.decimal(whole[0], MOST)
         lines += whole
+        if len(lines) < wanted and len(rest) > 20:
+            raise ValueError("the map of a sparse file is malformed")
     numbers = [fields.decimal(line) for line in lines[1:wanted]]
     return list(zip(numbers[::2], numbers[1::2], strict=True))
 
