@@ -5,8 +5,9 @@ name images, ``transport`` what every place offers where they are kept. ``ocirt`
 whoever brings a rootfs of their own does not pay for it.
 
 ``layout``, ``layout_archive``, ``docker_archive`` and ``docker_daemon`` are transports, with ``files``, ``members`` and
-``new_archive`` for what untrusted files ask for. ``copying`` takes an image from one place to another: ``platform`` is
-the choice among several, ``manifests`` and ``compression`` convert on the way, ``threads`` do several things at once.
+``new_archive`` for what untrusted files ask for; ``pruning`` cleans a layout up. ``copying`` takes an image from one
+place to another: ``platform`` is the choice among several, ``manifests`` and ``compression`` convert on the way,
+``threads`` do several things at once.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ destination names nothing before all is there.
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -274,7 +273,7 @@ def _embedded(descriptor: Descriptor, what: str) -> Readable | None:
         return None
     try:
         return io.BytesIO(base64.b64decode(descriptor.data, validate=True))
-    except binascii.Error as error:
+    except ValueError as error:
         raise ImageError(what, f"is no base64 in its descriptor: {error}") from error
 
 

@@ -31,7 +31,7 @@ _UNFOLLOWED: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 @contextmanager
 def failing(what: str, how: str) -> Iterator[None]:
-    """Errors of the system's are told as an image's."""
+    """Errors of the system's are told as an image's; for what calls nobody else, whose errors are their own."""
     try:
         yield
     except OSError as error:
@@ -51,7 +51,8 @@ class Section:
         if size < 0:
             return b"".join(iter(lambda: self.read(PIECE), b""))
         wanted = min(size, self._end - self._offset, 1 << 30)
-        data = os.pread(self._fd, wanted, self._offset)
+        with failing(self._what, "cannot be read"):
+            data = os.pread(self._fd, wanted, self._offset)
         if wanted and not data:
             raise ImageError(self._what, "has been cut off")
         self._offset += len(data)
@@ -175,7 +176,8 @@ class NewFile:
         while True:
             self._name = prefix + secrets.token_hex(8)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self.fd = os.open(self._name, flags, 0o644, dir_fd=directory.fd)
+            with failing(directory.path, "cannot be written"):
+                self.fd = os.open(self._name, flags, 0o644, dir_fd=directory.fd)
             fcntl.flock(self.fd, fcntl.LOCK_EX)
             if os.fstat(self.fd).st_nlink:  # else it was swept away before it was locked
                 return
@@ -183,14 +185,16 @@ class NewFile:
 
     def write(self, data: bytes) -> None:
         rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self.fd, rest) :]
+        with failing(self._directory.path, "cannot be written"):
+            while rest:
+                rest = rest[os.write(self.fd, rest) :]
 
     def publish(self, name: str, directory: Directory | None = None) -> None:
         """Let it be seen under this name, on the disk and whole."""
-        os.fsync(self.fd)
         target = self._directory if directory is None else directory
-        os.rename(self._name, name, src_dir_fd=self._directory.fd, dst_dir_fd=target.fd)
+        with failing(f"{target.path}/{name}", "cannot be written"):
+            os.fsync(self.fd)
+            os.rename(self._name, name, src_dir_fd=self._directory.fd, dst_dir_fd=target.fd)
         self._name = ""
 
     def __enter__(self) -> Self:
@@ -240,18 +244,25 @@ def whole(stream: Readable, limit: int, what: str) -> bytes:
     return b"".join(parts)
 
 
+def spool_directory() -> str:
+    """/var/tmp, since /tmp may be memory (hier(7)), unless the caller says where."""
+    return os.environ.get("TMPDIR") or next(filter(os.path.isdir, ("/var/tmp", "/tmp")), ".")
+
+
 def spool() -> BinaryIO:
-    """A file without a name for what has to be kept meanwhile; in /var/tmp, since /tmp may be memory (hier(7))."""
-    directory = os.environ.get("TMPDIR") or next(filter(os.path.isdir, ("/var/tmp", "/tmp")), None)
-    return tempfile.TemporaryFile(dir=directory, buffering=0)
+    """A file without a name for what has to be kept meanwhile."""
+    directory = spool_directory()
+    with failing(directory, "cannot be written"):
+        return tempfile.TemporaryFile(dir=directory, buffering=0)
 
 
-def copy(stream: Readable, fd: int, offset: int) -> int:
-    """Write all of a stream there; how much it was."""
+def copy(stream: Readable, fd: int, offset: int, what: str) -> int:
+    """Write all of a stream there; how much it was. ``what`` is where, for people."""
     start = offset
     while data := stream.read(PIECE):
         rest = memoryview(data)
-        while rest:
-            written = os.pwrite(fd, rest, offset)
-            rest, offset = rest[written:], offset + written
+        with failing(what, "cannot be written"):
+            while rest:
+                written = os.pwrite(fd, rest, offset)
+                rest, offset = rest[written:], offset + written
     return offset - start

@@ -6,6 +6,7 @@ is kept in a file of its own until it is. Equal members in equal order are equal
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import tarfile
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ocirt.errors import ImageError
 from ocirt.image.digest import Digest, Hashed, Readable
-from ocirt.image.files import Directory, NewFile, Section, copy, failing, spool, sweep
+from ocirt.image.files import Directory, NewFile, Section, copy, failing, spool, spool_directory, sweep
 from ocirt.image.members import BLOCK
 from ocirt.image.threads import PIECE
 
@@ -61,7 +62,7 @@ class _Named:
 
     def __init__(self, path: str) -> None:
         directory, self._name = os.path.split(os.path.realpath(path))
-        with ExitStack() as closing, failing(path, "cannot be written"):
+        with ExitStack() as closing:
             self._directory = closing.enter_context(Directory.open(directory))
             sweep(self._directory)
             self._file = closing.enter_context(NewFile(self._directory))
@@ -80,7 +81,7 @@ def spooled_blob(stream: Readable) -> Iterator[tuple[Section, Digest, int]]:
     """All of a stream that nobody knows yet, with its digest and size."""
     with spool() as file:
         hashed = Hashed(stream)
-        size = copy(hashed, file.fileno(), 0)
+        size = copy(hashed, file.fileno(), 0, spool_directory())
         yield Section(file.fileno(), 0, size, "a blob"), hashed.digest, size
 
 
@@ -116,13 +117,12 @@ class NewArchive:
 
     def put(self, name: str, stream: Readable, size: int | None) -> int:
         """One member, all of a stream; its size."""
-        with failing(self._path, "cannot be written"):
-            if size is not None:
-                self._put(name, stream, size)
-                return size
-            with spool() as file:
-                size = copy(stream, file.fileno(), 0)
-                self._put(name, Section(file.fileno(), 0, size, name), size)
+        if size is not None:
+            self._put(name, stream, size)
+            return size
+        with spool() as file:
+            size = copy(stream, file.fileno(), 0, spool_directory())
+            self._put(name, Section(file.fileno(), 0, size, name), size)
         return size
 
     @property
@@ -136,7 +136,7 @@ class NewArchive:
             raise ImageError(self._path, "a part of it could not be written")
         with failing(self._path, "cannot be written"):
             os.ftruncate(self._file.fd, self.size)
-            self._file.publish()
+        self._file.publish()
 
     def read(self) -> Section:
         """All of it, once it is published."""
@@ -158,7 +158,7 @@ class NewArchive:
         entry.size = size
         try:
             offset = self._place(entry)
-            if copy(stream, self._file.fd, offset) != size:
+            if copy(stream, self._file.fd, offset, self._path) != size:
                 raise ImageError(f"{self._path}: {name}", f"should have {size} bytes, and has not")
         except BaseException:
             self._broken = True
@@ -170,5 +170,4 @@ class NewArchive:
         with self._lock:
             offset = self._end
             self._end += len(header) + -(-entry.size // BLOCK) * BLOCK
-        os.pwrite(self._file.fd, header, offset)
-        return offset + len(header)
+        return offset + copy(io.BytesIO(header), self._file.fd, offset, self._path)
