@@ -123,12 +123,12 @@ def list_images(call: Call) -> int:
 
 def prune(call: Call) -> int:
     if call.options.arguments:
-        from ocirt.image import layout
+        from ocirt.image import pruning
 
         transport, _, path = call.options.arguments[0].partition(":")
         if transport != "oci":
             raise UsageError(f"{call.options.arguments[0]}: only an oci: layout can be pruned, or the store")
-        gone = layout.prune(path)
+        gone = pruning.prune(path)
         _tell(call, {"blobs": gone.blobs, "size": gone.size})
         return 0
     pruned = _store(call).prune()
