@@ -262,6 +262,12 @@ SIZES = [
     ),
     Case("a global size", one(extended({"size": "0"}, b"g"), file("f", b"1")), refused="global size"),
     Case("a global path", one(extended({"path": "x"}, b"g"), file("f", b"1")), refused="global path"),
+    Case("endless global headers", one(extended({"comment": "x"}, b"g") * 101), refused="global headers"),
+    Case(
+        "global headers that fill memory",
+        one(*(extended({f"SCHILY.xattr.user.{i}": "x" * 300_000}, b"g") for i in range(4))),
+        refused="global headers",
+    ),
     Case("a huge extended header", one(header("pax", b"x", size=1 << 30)), refused="extended header of"),
     Case("a huge long name", one(header("l", b"L", size=1 << 40)), refused="extended header of"),
     Case("a record that is too long", one(extended(b"99 path=x\n"), file("f")), refused="malformed"),

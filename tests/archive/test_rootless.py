@@ -143,6 +143,19 @@ def test_whiteouts_of_overlayfs_need_no_privilege(user: User) -> None:
     assert os.getxattr(user.home / "tree/d", "user.overlay.opaque") == b"y"
 
 
+def test_who_cannot_give_files_away_is_told_the_remedy(user: User) -> None:
+    code = """
+from ocirt.errors import ArchiveError
+try:
+    extract(open(HOME + "/0.tar", "rb"), HOME + "/tree")
+except ArchiveError as error:
+    print(error)
+"""
+    said = run(user, code, layer(file("f", uid=5)))
+    assert said.startswith("'f': cannot be made: Operation not permitted")
+    assert "rootless=True" in said
+
+
 def test_the_hosts_files_are_as_far_away_as_for_root(user: User) -> None:
     """A symlink to what the user could change, then writes through it, in each layer."""
     secret = user.home / "mine"

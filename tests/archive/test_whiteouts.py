@@ -154,3 +154,16 @@ def test_a_hard_link_to_what_its_layer_removed_is_refused(place: Place) -> None:
 def test_a_device_0_0_is_nothing_special_elsewhere(place: Place) -> None:
     place.extract(layer(character("c", 0, 0)))
     assert is_whiteout(place, "c")
+
+
+def test_an_implied_directory_in_the_place_of_a_whiteout_is_opaque(place: Place) -> None:
+    found = overlay(place, file("a/.wh.d"), file("a/d/e/x", b"1"), file("a/d/.wh.y"))
+    assert opaque(place, "a/d")
+    assert not opaque(place, "a/d/e")
+    assert found.implied == ("a", "a/d", "a/d/e")
+    assert is_whiteout(place, "a/d/y")
+
+
+def test_a_file_is_no_directory_in_a_layer_either(place: Place) -> None:
+    with pytest.raises(ArchiveError, match="Not a directory"):
+        overlay(place, file("f"), file("f/x"))

@@ -19,7 +19,7 @@ from attrs import frozen
 from ocirt.archive.headers import Archive, Kind, Member
 from ocirt.archive.metadata import Dresser
 from ocirt.archive.ownership import Ownership
-from ocirt.archive.paths import DIRECTORY, Directory, Tree, clean
+from ocirt.archive.paths import DIRECTORY, SINGLE, Directory, Tree, clean, openat2
 from ocirt.archive.removal import remove
 from ocirt.archive.source import Stream
 from ocirt.archive.whiteouts import PREFIX, hidden, is_in_one
@@ -30,8 +30,6 @@ Whiteouts: TypeAlias = Literal["apply", "overlay", "refuse", "keep"]
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _WHITEOUT: Final = os.makedev(0, 0)
-
-_CANNOT: Final = "cannot be made"
 
 
 @frozen
@@ -93,7 +91,7 @@ def extract(
     :raises ArchiveError: the archive is wrong, or something of it cannot be made; ``__cause__`` tells what failed.
     """
     archive = Archive(stream, needs_end=needs_end)
-    fd = os.dup(root) if isinstance(root, int) else os.open(root, DIRECTORY)
+    fd = openat2(root, ".", DIRECTORY, SINGLE) if isinstance(root, int) else os.open(root, DIRECTORY)
     try:
         extraction = _Extraction(fd, archive, ownership, whiteouts, keep_dirlinks, userxattr, limits)
     finally:
@@ -150,7 +148,7 @@ class _Extraction:
             if error is self._archive.source.failure:
                 raise
             name = member.name if member is not None else ""
-            raise ArchiveError(name, f"{_CANNOT}: {_reason(error, name)}") from error
+            raise ArchiveError(name, f"cannot be made: {self._reason(error, name)}") from error
         return Extracted(
             self._entries,
             self._bytes,
@@ -163,6 +161,14 @@ class _Extraction:
 
     def close(self) -> None:
         self._tree.abandon()
+
+    def _reason(self, error: OSError, member: str) -> str:
+        text = error.strerror or str(error)
+        if error.filename and error.filename != member and len(str(error.filename)) < 256:
+            text += f": {error.filename!r}"
+        if isinstance(error, PermissionError) and os.geteuid() != 0 and not self._ownership.rootless:
+            text += "; an ordinary user's files are the user's own: rootless=True keeps other owners aside"
+        return text
 
     def _count(self) -> None:
         self._entries += 1
@@ -197,7 +203,7 @@ class _Extraction:
         if not path:
             self._root(member)
             return
-        directory = self._tree.directory(head, self._make_parent)
+        directory = self._parent(head)
         match member.kind:
             case Kind.FILE:
                 self._file(member, directory, name)
@@ -266,6 +272,28 @@ class _Extraction:
         self._dresser.dress(directory.fd, member, member.mode | 0o700 if closed else member.mode)
         directory.mode = member.mode if closed else None
         directory.times = (member.atime, member.mtime)
+
+    def _parent(self, path: str) -> Directory:
+        """The directory that something is to be made in, made itself if need be."""
+        try:
+            return self._tree.directory(path, self._make_parent)
+        except NotADirectoryError:
+            if self._mode != "overlay" or not self._uncover(path):
+                raise
+        return self._tree.directory(path, self._make_parent)
+
+    def _uncover(self, path: str) -> bool:
+        """A directory in the place of a whiteout of this layer, on the way to something else of this layer."""
+        at = ""
+        for name in path.split("/"):
+            above = self._tree.directory(at)
+            at = f"{at}/{name}" if at else name
+            status = os.stat(name, dir_fd=above.fd, follow_symlinks=False)
+            if stat.S_ISCHR(status.st_mode) and status.st_rdev == _WHITEOUT:
+                self._clear(above, name)
+                os.setxattr(self._make_parent(above, name, at).fd, self._opaque, b"y")
+                return True
+        return False
 
     def _make_parent(self, parent: Directory, name: str, path: str) -> Directory:
         """A directory that the archive implies: root's, open to all, as old as can be."""
@@ -363,7 +391,7 @@ class _Extraction:
         target = hidden(member, name)
         self._whiteouts += 1
         if self._mode == "overlay":
-            self._hide(member, self._tree.directory(head, self._make_parent), target)
+            self._hide(member, self._parent(head), target)
             return
         if not self._applies:
             return
@@ -418,8 +446,3 @@ def _in_user_namespace() -> bool:
     """Whether devices and some attributes are out of reach even for root (user_namespaces(7))."""
     with open("/proc/self/uid_map", encoding="utf-8") as file:
         return file.read().split() != ["0", "0", "4294967295"]
-
-
-def _reason(error: OSError, member: str) -> str:
-    text = error.strerror or str(error)
-    return f"{text}: {error.filename!r}" if error.filename and error.filename != member else text

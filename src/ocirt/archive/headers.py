@@ -23,7 +23,13 @@ from ocirt.errors import ArchiveError
 LONGEST_HEADER = 1 << 20
 """Bytes of an extended header or a long name, as Go's archive/tar has it: they are kept in memory."""
 
+GLOBAL_HEADERS = 100
+"""In one archive. They count as no member, and git-archive(1) writes one."""
+
 ZEROS = bytes(BLOCK)
+
+_KNOWN = frozenset({b"uid", b"gid", b"mtime", b"atime"})
+_XATTRS = (b"SCHILY.xattr.", b"LIBARCHIVE.xattr.")
 
 # name mode uid gid size mtime (checksum) type linkname magic (uname gname) major minor prefix
 _FIELDS = struct.Struct("100s8s8s8s12s12s8sc100s8s64x8s8s155s12x")
@@ -113,6 +119,7 @@ class Archive:
         self._padding = 0
         self._current: Member | None = None
         self._global: dict[bytes, bytes] = {}
+        self._globals = 0
 
     def __iter__(self) -> Iterator[Member]:
         while True:
@@ -208,10 +215,16 @@ class Archive:
         Go's reader passes these headers over. That makes no difference while they are comments and the like; a size or
         a name for all members has no honest use, and would have them be others for others.
         """
+        self._globals += 1
+        if self._globals > GLOBAL_HEADERS:
+            raise ValueError(f"more than {GLOBAL_HEADERS} global headers")
         for key, value in records:
             if key in (b"size", b"path", b"linkpath") or key.startswith(b"GNU.sparse."):
                 raise ValueError(f"a global {key.decode()} cannot be")
-            self._global[key] = value
+            if key in _KNOWN or key.startswith(_XATTRS):
+                self._global[key] = value
+        if sum(map(len, (*self._global, *self._global.values()))) > LONGEST_HEADER:
+            raise ValueError(f"global headers of more than {LONGEST_HEADER} bytes")
 
     def _member(
         self,

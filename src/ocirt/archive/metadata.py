@@ -19,6 +19,9 @@ UNTOUCHED = frozenset({"security.selinux", "system.nfs4_acl"})
 OVERLAY = ("trusted.overlay.", "user.overlay.")
 """What overlayfs itself makes of a directory: an archive may not say it."""
 
+REMEMBERED = 1000
+"""Owners, and names of attributes: more than any honest archive has."""
+
 
 class Dresser:
     """Gives what an archive says of them to files that were just made."""
@@ -40,6 +43,8 @@ class Dresser:
         wanted = (member.uid, member.gid)
         found = self._ids.get(wanted)
         if found is None:
+            if len(self._ids) > REMEMBERED:
+                self._ids.clear()
             found = self._ids[wanted] = self._ownership.host_ids(*wanted, member.name)
         return found
 
@@ -105,7 +110,7 @@ class Dresser:
             values[ROOTLESS_XATTR] = kept
         for name, value in values.items():
             if name in UNTOUCHED or name.startswith(OVERLAY):
-                self.skipped[name] += 1
+                self._skip(name)
                 continue
             try:
                 os.setxattr(target, name, value, follow_symlinks=follow)
@@ -117,4 +122,8 @@ class Dresser:
         if error.errno != errno.ENOTSUP and not (self._tolerant and error.errno in (errno.EPERM, errno.EACCES)):
             error.filename = name
             raise error
-        self.skipped[name] += 1
+        self._skip(name)
+
+    def _skip(self, name: str) -> None:
+        """Counted, but an archive may invent as many names as it likes."""
+        self.skipped[name if name in self.skipped or len(self.skipped) < REMEMBERED else "..."] += 1

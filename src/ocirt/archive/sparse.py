@@ -12,7 +12,7 @@ from ocirt.archive import fields
 
 Map: TypeAlias = tuple[tuple[int, int], ...]
 
-MOST = 1_000_000
+MOST = 100_000
 """Parts of one file. A map that is larger has no purpose but to fill memory."""
 
 BLOCK = 512
