@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import http.client
 import socket
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from ocirt.errors import ImageError, ImageNotFound
 from ocirt.image.digest import Digest
 from ocirt.image.docker_archive import ArchiveDestination, ArchiveSource, tag
-from ocirt.image.files import failing, whole
+from ocirt.image.files import whole
 from ocirt.image.members import Members, spooled
 from ocirt.image.new_archive import NewArchive
 from ocirt.image.threads import PIECE
@@ -40,15 +41,14 @@ class DaemonDestination(ArchiveDestination):
         super().commit()
         stream = self.archive.read()
         headers = {"Content-Type": "application/x-tar", "Content-Length": str(self.archive.size)}
-        with failing(self.name, "cannot be sent to docker"), closing(_Connection(self._socket_path)) as connection:
-            connection.request("POST", "/images/load?quiet=1", iter(lambda: stream.read(PIECE), b""), headers)
-            response = connection.getresponse()
-            answer = whole(response, MAX_ANSWER, self.name)
-        if response.status != 200:
-            raise ImageError(self.name, f"docker did not load it: {_message(answer)}")
-        for line in answer.splitlines():
-            if b'"error"' in line:
-                raise ImageError(self.name, f"docker did not load it: {_message(line)}")
+        with _talking(self.name, self._socket_path) as connection:
+            with suppress(BrokenPipeError):  # it has heard enough, and says why
+                connection.request("POST", "/images/load?quiet=1", iter(lambda: stream.read(PIECE), b""), headers)
+            with closing(connection.getresponse()) as response:
+                answer = whole(response, MAX_ANSWER, self.name)
+        bad = [line for line in answer.splitlines() if b'"error"' in line]
+        if response.status != 200 or bad or not answer:  # it says what it has loaded, at least
+            raise ImageError(self.name, f"docker did not load it: {_message(bad[0] if bad else answer)}")
 
 
 class _Connection(http.client.HTTPConnection):
@@ -67,22 +67,40 @@ class _Connection(http.client.HTTPConnection):
             raise ImageError(self._path, f"docker does not answer: {error.strerror or error}{hint}") from error
 
 
+@contextmanager
+def _talking(name: str, path: str) -> Iterator[_Connection]:
+    """One request and its answer."""
+    with closing(_Connection(path)) as connection:
+        try:
+            yield connection
+        except (OSError, http.client.HTTPException) as error:
+            raise ImageError(name, f"docker broke off: {type(error).__name__}: {error}") from error
+
+
 def source(location: Location, access: Access) -> ArchiveSource:
     """:raises ImageNotFound: docker has no such image."""
     name = str(location)
-    wanted = _identifier(location.rest)
+    path = f"/images/{quote(_identifier(location.rest), safe='/:@')}"
+    with _talking(name, access.daemon) as connection:  # not all that is not there is a 404 to who wants to get it
+        connection.request("GET", f"{path}/json")
+        with closing(connection.getresponse()) as response:
+            _check(response, name)
     with ExitStack() as kept:
-        with failing(name, "cannot be read from docker"), closing(_Connection(access.daemon)) as connection:
-            connection.request("GET", f"/images/{quote(wanted, safe='/:@')}/get")
-            response = connection.getresponse()
-            if response.status == 404:
-                raise ImageNotFound(name, _message(whole(response, MAX_ANSWER, name)))
-            if response.status != 200:
-                raise ImageError(
-                    name, f"docker answers {response.status}: {_message(whole(response, MAX_ANSWER, name))}"
-                )
-            fd = kept.enter_context(spooled(response, name))
+        with _talking(name, access.daemon) as connection:
+            connection.request("GET", f"{path}/get")
+            with closing(connection.getresponse()) as response:
+                _check(response, name)
+                fd = kept.enter_context(spooled(response, name))
         return ArchiveSource(Members(fd, name), name, "", kept.pop_all())
+
+
+def _check(response: http.client.HTTPResponse, name: str) -> None:
+    if response.status == 200:
+        return
+    message = _message(whole(response, MAX_ANSWER, name))
+    if response.status == 404:
+        raise ImageNotFound(name, message)
+    raise ImageError(name, f"docker answers {response.status}: {message}")
 
 
 def destination(location: Location, access: Access) -> DaemonDestination:
