@@ -39,9 +39,7 @@ def test_it_shows_the_hosts_software_and_configuration(lab: Lab, tmp_path: Path)
 
 def test_nothing_of_the_host_can_be_written_to_and_its_secrets_are_not_there(lab: Lab, tmp_path: Path) -> None:
     bundle = Bundle.from_host(tmp_path / "host")
-    script = (
-        "touch /etc/x /usr/x /bin/x 2>&1 | grep -c Read-only; wc -c </etc/shadow; touch /tmp/x /var/tmp/x; echo $?"
-    )
+    script = "touch /etc/x /usr/x /bin/x 2>&1 | grep -c Read-only; wc -c </etc/shadow; touch /tmp/x /var/tmp/x; echo $?"
     assert said(lab, bundle, script) == ["3", "0", "0"]
     assert (tmp_path / "host/rootfs/tmp/x").exists()
     assert oct((tmp_path / "host/rootfs/tmp").stat().st_mode) == "0o41777"

@@ -12,7 +12,7 @@ from ocirt.errors import BundleError
 from ocirt.spec import Spec, User
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from ocirt.archive.extraction import ExtractLimits
@@ -217,28 +217,19 @@ class Bundle:
 
 
 @contextlib.contextmanager
-def appearing(path: str | os.PathLike[str], remove: Callable[[str], object] | None = None) -> Iterator[str]:
-    """A directory to fill, which comes to be at ``path`` when all is in it; ``remove`` is for one that failed.
-
-    Whoever is killed meanwhile leaves a hidden directory whose name says that it is not whole.
+def appearing(path: str | os.PathLike[str]) -> Iterator[str]:
+    """A directory to fill, which comes to be at ``path`` when all is in it, or is removed.
 
     :raises BundleError: there is something at ``path``, other than an empty directory.
     """
-    import shutil
-    import tempfile
+    from ocirt.archive.atomic import made_beside
 
-    target = os.path.abspath(path)
-    if os.path.lexists(target) and (not os.path.isdir(target) or os.listdir(target)):
-        raise BundleError("path", target, "exists already")
-    parent, name = os.path.split(target)
-    os.makedirs(parent, exist_ok=True)
-    place = tempfile.mkdtemp(prefix=f".{name}-", suffix=".partial", dir=parent)
+    directory = os.path.abspath(path)
     try:
-        yield place
-        os.rename(place, target)  # in the place of an empty one too
-    except BaseException:
-        (remove if remove is not None else shutil.rmtree)(place)
-        raise
+        with made_beside(directory) as made:
+            yield made
+    except FileExistsError as error:
+        raise BundleError("bundle", directory, "exists already") from error
 
 
 def _new_rootfs(bundle: str, ownership: Ownership) -> str:

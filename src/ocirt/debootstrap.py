@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import subprocess
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -93,8 +92,7 @@ def make(
     """See ``Bundle.from_debootstrap``."""
     command = _command(_program(program), suite, mirror, variant, include, components, keyring)
     owner = _Owner.here()
-    with appearing(path, owner.remove) as place:
-        rootfs = os.path.join(place, "rootfs")
+    with appearing(path) as place, _removed_on_failure(owner, rootfs := os.path.join(place, "rootfs")):
         _run(owner, ("sh", "-c", SCRIPT, "sh", rootfs, *(word.replace(ROOT, rootfs) for word in command)), command[0])
         Bundle.create(place, rootfs=rootfs, spec=spec if spec is not None else default_spec(owner))
     return Bundle.load(path)
@@ -102,6 +100,16 @@ def make(
 
 ROOT: Final = "\0root"
 """Stands for the root filesystem's path in a command."""
+
+
+@contextlib.contextmanager
+def _removed_on_failure(owner: _Owner, tree: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        if owner.uids:
+            owner.remove(tree)
+        raise
 
 
 def _program(wanted: Program | None) -> str:
@@ -203,12 +211,10 @@ class _Owner:
         process.stdin.write(b"go\n")
         process.stdin.flush()
 
-    def remove(self, place: str) -> None:
-        """Also what belongs to subordinate IDs, which only root of such a namespace may remove."""
-        if self.uids:
-            with self.started(("rm", "-rf", "--one-file-system", place)) as process:
-                process.wait()
-        shutil.rmtree(place, ignore_errors=True)
+    def remove(self, tree: str) -> None:
+        """What belongs to subordinate IDs only root of such a namespace may remove."""
+        with self.started(("rm", "-rf", "--one-file-system", tree)) as process:
+            process.wait()
 
 
 def _mapping(own: int, ranges: Sequence[range]) -> Iterator[IDMapping]:

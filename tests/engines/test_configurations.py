@@ -215,3 +215,23 @@ def test_podmans_configuration_made_standalone() -> None:
     became = {note.became for note in standalone.notes}
     assert {"a new network namespace", "a new pid namespace", "a tmpfs of its own, of 64 MiB", "kept"} <= became
     assert not any(name.startswith("io.podman") for name in standalone.spec.annotations)
+
+
+def test_containerds_configuration_made_standalone() -> None:
+    """Its root filesystem is beside the file, by a relative path."""
+    with daemons.containerd() as ctr:
+        program = f"--runc-binary={ctr.place.log.program}"
+        ctr("run", "--runtime=io.containerd.runc.v2", program, "--detach", NAME, "short", "sleep", "1000")
+        try:
+            config = ctr.place.run("find", "/run/containerd", "-path", "*/short/config.json").strip()
+            standalone = _standalone(ctr.place, config)
+            said = ran(
+                ctr.place, _running(standalone.spec, "id -un; test -x /bin/sleep && echo there; echo $$"), "ctrs"
+            )
+        finally:
+            ctr("task", "kill", "--signal=KILL", "short")
+            ctr("task", "delete", "--force", "short")
+            ctr("container", "delete", "short")
+    assert said.splitlines() == ["root", "there", "1"]
+    assert standalone.spec.root.path == str(Path(config).parent / "rootfs")
+    assert {note.path for note in standalone.notes} == {"root.path", "linux.cgroupsPath"}

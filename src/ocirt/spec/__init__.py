@@ -14,9 +14,14 @@ Read the files in this order::
     convert.py     JSON values to objects and back
     check.py       the rules, and in check_process, check_mounts, check_linux and check_limits more of them
     known.py       the names that the rules know, and "did you mean"
+    imported.py    a configuration made of somebody else's, and the notes of what it lacks
+    accounts.py    passwd(5) and group(5) of a root filesystem, and whom ``alice:audio`` means there
+    docker_inspect.py, and docker_json, docker_limits, docker_mounts, docker_security, docker_profile
+    engine.py      a config.json that an engine made, without the engine
 
 ``limits``, ``seccomp`` and ``scheduling`` are loaded when a name of theirs is first used, ``convert`` and ``check``
-when something is first loaded, dumped or checked, and cattrs when somebody asks for ``convert.CONVERTER``.
+when something is first loaded, dumped or checked, cattrs when somebody asks for ``convert.CONVERTER``, and what
+others' configurations need when there is one.
 """
 
 from __future__ import annotations
