@@ -7,6 +7,10 @@ whoever brings a rootfs of their own does not pay for it.
 ``layout``, ``layout_archive``, ``docker_archive`` and ``docker_daemon`` are transports, with ``files``, ``members`` and
 ``new_archive`` for what untrusted files ask for. ``copying`` takes an image from one place to another: ``platform`` is
 the choice among several, ``manifests`` and ``compression`` convert on the way, ``threads`` do several things at once.
+
+``image`` is an image to be read, whose layers come by ``supply`` and become a bundle's files; ``making`` sees to it that
+it is whole. A ``store`` keeps ``layers`` unpacked for many bundles, each unpacked on an ``overlay`` of those below;
+``throw_away`` is what ``ocirt.run`` does with it.
 """
 
 from __future__ import annotations
@@ -16,12 +20,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ocirt.image.copying import copy
+    from ocirt.image.image import Image
+    from ocirt.image.store import Pruned, Store, StoredImage
 
-_HOME = {"copying": ("copy",)}
+_HOME = {"copying": ("copy",), "image": ("Image",), "store": ("Pruned", "Store", "StoredImage")}
 
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = ["copy"]
+__all__ = ["Image", "Pruned", "Store", "StoredImage", "copy"]
 
 
 def __getattr__(name: str) -> object:
