@@ -8,7 +8,7 @@ whoever brings a rootfs of their own does not pay for it.
 ``new_archive`` for what untrusted files ask for. ``copying`` takes an image from one place to another: ``platform`` is
 the choice among several, ``manifests`` and ``compression`` convert on the way, ``threads`` do several things at once.
 
-``image`` is an image to be read, whose layers come by ``supply`` and become a bundle's files; ``making`` sees to it that
+``image`` is an image to be read. Its layers come by ``supply`` and become a bundle's files; ``making`` sees to it that
 it is whole. A ``store`` keeps ``layers`` unpacked for many bundles, each unpacked on an ``overlay`` of those below;
 ``throw_away`` is what ``ocirt.run`` does with it.
 """
