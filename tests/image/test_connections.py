@@ -15,6 +15,7 @@ from ocirt.errors import ImageError, RegistryError, UnsupportedError
 from ocirt.image.proxies import proxy
 from ocirt.image.reference import Location
 from ocirt.image.transport import Access, open_source
+from tests import support
 from tests.image.asking import (
     MANIFEST,
     OPEN,
@@ -179,3 +180,15 @@ def test_a_broken_authority_is_told(tmp_path: Path, content: bytes | None) -> No
         pytest.raises(ImageError, match=r"ca.pem: cannot be used as a certificate"),
     ):
         source.manifest()
+
+
+def test_without_urllib3_there_is_a_remedy() -> None:
+    words = support.python(
+        "import sys; sys.modules['urllib3'] = None\n"
+        "from ocirt import OCIError\n"
+        "from ocirt.image.reference import Location\n"
+        "from ocirt.image.transport import Access, open_source\n"
+        "try: open_source(Location.parse('debian'), Access())\n"
+        "except OCIError as error: print(type(error).__name__, error)\n"
+    )
+    assert words == "UnsupportedError docker://: needs urllib3: pip install 'ocirt[image]'\n"

@@ -67,6 +67,11 @@ def test_what_is_wrong_is_told_with_its_path(value: object, path: str) -> None:
 def test_nobody_reads_endless_documents() -> None:
     with pytest.raises(ImageError):
         Index.loads(b" " * (4 * 1024 * 1024 + 1), "i")
+    with pytest.raises(ImageError, match="parts"):
+        Index.loads(b'{"schemaVersion":2,"manifests":[' + b"{}," * 1_000_000 + b"{}]}", "i")
+    entry = json.dumps(DESCRIPTOR).replace(" ", "").encode()
+    many = b",".join([entry] * (4 * 1024 * 1024 // (len(entry) + 1) - 1))
+    assert len(Index.loads(b'{"schemaVersion":2,"manifests":[' + many + b"]}", "i").manifests) > 30_000
 
 
 @pytest.mark.parametrize("size", [1, 7, -1])

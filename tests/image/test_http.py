@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import gc
 import json
 import re
 import threading
@@ -11,12 +12,13 @@ from collections.abc import Callable
 
 import pytest
 
-from ocirt.errors import DigestMismatch, ImageError, ImageNotFound, RegistryError
+from ocirt.errors import DigestMismatch, ImageError, ImageNotFound, OCIError, RegistryError
 from ocirt.image import media
 from ocirt.image.digest import Digest
 from ocirt.image.reference import Location
 from ocirt.image.registry import list_tags
 from ocirt.image.transport import Access, open_source
+from tests import support
 from tests.image.asking import (
     BASIC,
     LOGGED_IN,
@@ -361,3 +363,13 @@ def test_tags_come_in_pages() -> None:
 def test_tags_that_are_none(body: bytes) -> None:
     with serving(lambda exchange: exchange.answer(200, body)) as server, pytest.raises(ImageError, match="its tags"):
         list(list_tags(f"{server.host}/app", OPEN))
+
+
+@pytest.mark.parametrize("status", [200, 404, 503])
+def test_failures_leave_nothing_open(status: int) -> None:
+    gc.collect()
+    before = support.open_files()
+    with serving(lambda exchange: exchange.answer(status, b"{")) as server, pytest.raises(OCIError):
+        manifest(server, Access(http=True, retries=1))
+    # Servers of earlier tests may still have been closing something.
+    support.eventually(lambda: support.open_files().items() <= before.items(), "all is closed")

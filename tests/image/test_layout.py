@@ -18,7 +18,7 @@ import pytest
 
 from ocirt import image
 from ocirt.errors import DigestMismatch, ImageError, ImageNotFound, OCIError
-from ocirt.image import layout, media
+from ocirt.image import layout, media, pruning
 from ocirt.image.digest import Digest
 from ocirt.image.documents import MAX_DOCUMENT, Descriptor, Index
 from ocirt.image.layout_archive import ArchiveDestination
@@ -71,6 +71,25 @@ def test_skopeo_reads_what_is_written(tmp_path: Path, transport: str, kind: medi
     assert names(tmp_path / "theirs") == [("v2", str(digest))]
 
 
+def test_other_digests_are_as_good(tmp_path: Path) -> None:
+    """The other registered algorithm: names that are longer than a header of tar's has room for."""
+    layer = support.compressed(LAYERS[0], "gzip")
+    digest = Digest.of(layer, "sha512")
+    made = support.make_image(LAYERS[:1])
+    manifest = json.loads(made.blobs[made.manifest])
+    manifest["layers"][0].update(digest=str(digest))
+    data = support.to_json(manifest)
+    top = {"mediaType": media.MANIFEST, "digest": str(Digest.of(data)), "size": len(data)}
+    blobs = {Digest.of(data).hex: data, made.config: made.blobs[made.config]}
+    path = support.write_layout(tmp_path / "l", {"schemaVersion": 2, "manifests": [top]}, blobs)
+    (path / "blobs/sha512").mkdir()
+    (path / "blobs/sha512" / digest.hex).write_bytes(layer)
+    image.copy(f"oci:{path}", f"oci-archive:{tmp_path}/a.tar", preserve_digests=True)
+    image.copy(f"oci-archive:{tmp_path}/a.tar", f"oci:{tmp_path}/m", preserve_digests=True)
+    assert files(tmp_path / "m") == files(path)
+    assert pruning.prune(tmp_path / "m") == pruning.Pruned(0, 0)
+
+
 @pytest.mark.parametrize("transport", ["oci", "oci-archive"])
 def test_what_skopeo_writes_is_read(tmp_path: Path, transport: str) -> None:
     support.need("skopeo")
@@ -102,11 +121,11 @@ def test_what_umoci_collects_is_collected(tmp_path: Path) -> None:
         layout.remove(tmp_path / name, "one")
     support.umoci("gc", "--layout", tmp_path / "theirs")
     assert len(files(tmp_path / "ours")) == 8
-    done = layout.prune(tmp_path / "ours")
+    done = pruning.prune(tmp_path / "ours")
     assert done.blobs == 3
     assert done.size > 0
     assert files(tmp_path / "ours") == files(tmp_path / "theirs")
-    assert layout.prune(tmp_path / "ours") == layout.Pruned(0, 0)
+    assert pruning.prune(tmp_path / "ours") == pruning.Pruned(0, 0)
 
 
 def test_images_without_a_name_stay_unless_they_are_unwanted(tmp_path: Path) -> None:
@@ -116,8 +135,8 @@ def test_images_without_a_name_stay_unless_they_are_unwanted(tmp_path: Path) -> 
     top = {"mediaType": media.INDEX, "digest": str(Digest.of(inner)), "size": len(inner)}
     blobs = {**one.blobs, **two.blobs, Digest.of(inner).hex: inner}
     path = support.write_layout(tmp_path / "l", {"schemaVersion": 2, "manifests": [top]}, blobs)
-    assert layout.prune(path) == layout.Pruned(0, 0)
-    assert layout.prune(path, unnamed=True).blobs == len(blobs)
+    assert pruning.prune(path) == pruning.Pruned(0, 0)
+    assert pruning.prune(path, unnamed=True).blobs == len(blobs)
     assert layout.images(path) == ()
 
 
@@ -126,9 +145,20 @@ def test_a_broken_manifest_is_no_reason_to_forget_what_it_needs(tmp_path: Path) 
     ((_, entry),) = layout.images(path)
     before = files(path)
     (path / layout.blob_path(entry.digest)).write_bytes(b"x")
-    with pytest.raises(DigestMismatch):
-        layout.prune(path)
+    for unnamed in (False, True):
+        with pytest.raises(DigestMismatch):
+            pruning.prune(path, unnamed=unnamed)
     assert files(path) == before
+    assert [found for _, found in layout.images(path)] == [entry]
+
+
+def test_who_is_a_manifest_somewhere_is_followed_wherever_else_it_is_mentioned(tmp_path: Path) -> None:
+    made = support.make_image(LAYERS)
+    other = {**made.descriptor("other"), "mediaType": "application/x"}
+    for number, entries in enumerate(([other, made.descriptor()], [made.descriptor(), other])):
+        index = {"schemaVersion": 2, "manifests": entries}
+        path = support.write_layout(tmp_path / str(number), index, made.blobs)
+        assert pruning.prune(path) == pruning.Pruned(0, 0)
 
 
 def test_nobody_collects_what_somebody_is_writing(tmp_path: Path) -> None:
@@ -136,7 +166,7 @@ def test_nobody_collects_what_somebody_is_writing(tmp_path: Path) -> None:
     with open_destination(Location("oci", f"{path}:v1"), Access()) as destination:
         destination.put_blob(io.BytesIO(b"x"))
         with pytest.raises(ImageError, match="being written to"):
-            layout.prune(path)
+            pruning.prune(path)
         destination.put_manifest(Raw(b"{}", media.MANIFEST))
         destination.commit()
     assert [name for name, _ in layout.images(path)] == ["v1"]

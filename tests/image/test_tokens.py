@@ -10,7 +10,7 @@ import pytest
 
 from ocirt.errors import ImageError, OCIError, RegistryError
 from ocirt.image.reference import Location
-from ocirt.image.transport import Access, open_source
+from ocirt.image.transport import Access, open_destination, open_source
 from tests.image.asking import (
     BASIC,
     BLOB,
@@ -152,3 +152,57 @@ def test_a_refused_token_is_fetched_no_third_time() -> None:
         with pytest.raises(RegistryError, match="log in"):
             manifest(server)
         assert len(server.requests) == 3
+
+
+def test_the_order_of_actions_says_nothing() -> None:
+    """Debian's registry lists those of one scope in any order."""
+
+    def answered(exchange: Exchange) -> None:
+        if exchange.path.startswith("/token"):
+            exchange.answer(200, b'{"token": "t"}')
+        elif exchange.headers.get("Authorization"):
+            accept(exchange)
+        else:
+            realm = f'realm="http://{exchange.headers["Host"]}/token"'
+            exchange.answer(401, WWW_Authenticate=f'Bearer {realm},scope="repository:app:push,pull"')
+
+    def accept(exchange: Exchange) -> None:
+        exchange.answer(200 if exchange.command == "HEAD" else 201)
+
+    with (
+        serving(answered) as server,
+        open_destination(Location("docker", f"{server.host}/app"), OPEN) as destination,
+    ):
+        assert destination.has_blob(DESCRIPTOR)
+        (path,) = [path for path in server.asked() if path.startswith("/token")]
+        assert path == "/token?scope=repository%3Aapp%3Apull%2Cpush"
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_an_identity_token_follows_no_redirect(tmp_path: Path, status: int) -> None:
+    """Neither where it would go as a header, nor where it is a body."""
+    with serving(fine) as other:
+
+        def answered(exchange: Exchange) -> None:
+            if exchange.path.startswith("/token"):
+                exchange.answer(status, Location=f"{other.url}/token")
+                return
+            exchange.answer(401, WWW_Authenticate=f'Bearer realm="http://{exchange.headers["Host"]}/token"')
+
+        with serving(answered) as server:
+            entry = {server.host: {"identitytoken": SECRET}}
+            (tmp_path / "auth.json").write_text(json.dumps({"auths": entry}))
+            with pytest.raises(RegistryError, match="redirects what we send"):
+                manifest(server, Access(auth_file=tmp_path / "auth.json", http=True))
+        assert other.requests == []
+
+
+def test_a_token_server_that_is_not_there_is_no_missing_image() -> None:
+    def answered(exchange: Exchange) -> None:
+        if exchange.path.startswith("/token"):
+            exchange.answer(404)
+            return
+        exchange.answer(401, WWW_Authenticate=f'Bearer realm="http://{exchange.headers["Host"]}/token"')
+
+    with serving(answered) as server, pytest.raises(RegistryError, match="a token: HTTP 404"):
+        manifest(server)

@@ -5,8 +5,9 @@ name images, ``transport`` what every place offers where they are kept. ``ocirt`
 whoever brings a rootfs of their own does not pay for it.
 
 ``layout``, ``layout_archive``, ``docker_archive`` and ``docker_daemon`` are transports, with ``files``, ``members`` and
-``new_archive`` for what untrusted files ask for. ``copying`` takes an image from one place to another: ``platform`` is
-the choice among several, ``manifests`` and ``compression`` convert on the way, ``threads`` do several things at once.
+``new_archive`` for what untrusted files ask for; ``pruning`` cleans a layout up. ``copying`` takes an image from one
+place to another: ``platform`` is the choice among several, ``manifests`` and ``compression`` convert on the way,
+``threads`` do several things at once.
 
 ``image`` is an image to be read. Its layers come by ``supply`` and become a bundle's files; ``making`` sees to it that
 it is whole. A ``store`` keeps ``layers`` unpacked for many bundles, each unpacked on an ``overlay`` of those below;

@@ -13,9 +13,12 @@ from contextlib import contextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
-from urllib3 import exceptions
+from ocirt.errors import OCIError, RegistryError, UnsupportedError
 
-from ocirt.errors import OCIError, RegistryError
+try:  # whatever needs it stands above this module
+    from urllib3 import exceptions
+except ImportError as error:
+    raise UnsupportedError("docker://", "needs urllib3: pip install 'ocirt[image]'") from error
 
 NO_TLS: Final = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"))
 """What OpenSSL calls the beginning of an answer in plain text, in its versions."""

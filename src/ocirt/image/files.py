@@ -51,7 +51,8 @@ class Section:
         if size < 0:
             return b"".join(iter(lambda: self.read(PIECE), b""))
         wanted = min(size, self._end - self._offset, 1 << 30)
-        data = os.pread(self._fd, wanted, self._offset)
+        with failing(self._what, "cannot be read"):
+            data = os.pread(self._fd, wanted, self._offset)
         if wanted and not data:
             raise ImageError(self._what, "has been cut off")
         self._offset += len(data)

@@ -18,19 +18,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urljoin
 
+import urllib3
 from attrs import evolve, field, frozen
 
-from ocirt.errors import ImageError, RegistryError, UnsupportedError
-from ocirt.image.documents import MAX_DOCUMENT
-from ocirt.image.transport import Access
-
-try:
-    import urllib3
-except ImportError as error:
-    raise UnsupportedError("docker://", "needs urllib3: pip install 'ocirt[image]'") from error
-
+from ocirt.errors import ImageError, RegistryError
 from ocirt.image.connections import Origin, origin, pool
+from ocirt.image.documents import MAX_DOCUMENT
 from ocirt.image.failures import NoAnswer, shown, told
+from ocirt.image.transport import Access
 
 if TYPE_CHECKING:
     from typing import Self
@@ -277,5 +272,7 @@ def _redirected(request: Request, status: int, target: str) -> Request:
         raise RegistryError(shown(request.url), status, "", f"redirects a {request.method} to {shown(url)}")
     if before == after:
         return evolve(request, url=url)
+    if request.body is not None:  # it may be a token, or an image that only the first place should have
+        raise RegistryError(shown(request.url), status, "", f"redirects what we send to {shown(url)}; refused")
     headers = {name: value for name, value in request.headers.items() if name.lower() != "authorization"}
     return evolve(request, url=url, headers=headers)

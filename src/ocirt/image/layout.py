@@ -5,7 +5,7 @@ without a name there must be just one. Whatever the directory holds, reading it 
 
 Writers share a lock on ``blobs``, so that nobody collects what they have not yet named, and take the directory's own to
 replace index.json: two who write at once lose nothing of each other. A name that moves on leaves its old image
-without one, as with skopeo; ``prune(…, unnamed=True)`` removes those.
+without one, as with skopeo; ``pruning`` removes those.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
 from attrs import evolve, frozen
@@ -22,7 +22,7 @@ from attrs import evolve, frozen
 from ocirt.errors import ImageError, ImageNotFound
 from ocirt.image import media
 from ocirt.image.digest import Digest, Hashed, Readable, Verified
-from ocirt.image.documents import MAX_DOCUMENT, Descriptor, ImageObject, Index, Manifest
+from ocirt.image.documents import MAX_DOCUMENT, Descriptor, ImageObject, Index
 from ocirt.image.files import Directory, NewFile, Section, failing, sweep, whole
 from ocirt.image.threads import PIECE
 from ocirt.image.transport import Access, Raw
@@ -146,7 +146,7 @@ class LayoutDestination:
             if self._directory.size(MARK_FILE) is None:
                 _replace(self._directory, MARK_FILE, MARK)
             index = _index_or_none(self._directory) or Index(2, (), media_type=media.INDEX)
-            _write_index(self._directory, with_name(index, self._root, self._location.name))
+            write_index(self._directory, with_name(index, self._root, self._location.name))
 
     def close(self) -> None:
         self._closing.close()
@@ -182,52 +182,20 @@ def images(path: str | os.PathLike[str]) -> tuple[tuple[str | None, Descriptor],
     """Every image of a layout with its name, those without one too, in index.json's order (``umoci ls``)."""
     with Directory.open(os.fspath(path)) as directory:
         index = read_index(directory)
-    return tuple((_ref_name(entry), entry) for entry in index.manifests)
+    return tuple((ref_name(entry), entry) for entry in index.manifests)
 
 
 def remove(path: str | os.PathLike[str], name: str) -> None:
-    """Forget a name; what it named stays until ``prune`` (``umoci rm``).
+    """Forget a name; what it named stays until ``pruning.prune`` (``umoci rm``).
 
     :raises ImageNotFound: it names nothing.
     """
     with Directory.open(os.fspath(path)) as directory, directory.locked():
         index = read_index(directory)
-        kept = tuple(entry for entry in index.manifests if _ref_name(entry) != name)
+        kept = tuple(entry for entry in index.manifests if ref_name(entry) != name)
         if len(kept) == len(index.manifests):
             raise ImageNotFound(f"oci:{directory.path}:{name}", _there(index))
-        _write_index(directory, evolve(index, manifests=kept))
-
-
-@frozen
-class Pruned:
-    """What is gone."""
-
-    blobs: int
-    size: int
-    """Bytes."""
-
-
-def prune(path: str | os.PathLike[str], *, unnamed: bool = False) -> Pruned:
-    """Remove the blobs that nothing in index.json leads to (``umoci gc``).
-
-    :param unnamed: remove the images that have no name, too.
-    :raises ImageError: somebody is writing to the layout, or a manifest is broken: then nobody knows what it needs.
-    """
-    with ExitStack() as closing:
-        directory = closing.enter_context(Directory.open(os.fspath(path)))
-        blobs = closing.enter_context(directory.below(BLOBS))
-        try:
-            closing.enter_context(blobs.locked(fcntl.LOCK_EX | fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise ImageError(directory.path, "is being written to; try again when that is done") from error
-        closing.enter_context(directory.locked())
-        index = read_index(directory)
-        if unnamed:
-            index = evolve(index, manifests=tuple(entry for entry in index.manifests if _ref_name(entry) is not None))
-            _write_index(directory, index)
-        used = _reachable(directory, index)
-        sweep(directory)
-        return _remove_unused(blobs, used)
+        write_index(directory, evolve(index, manifests=kept))
 
 
 def chosen(index: Index, name: str, what: str) -> Descriptor:
@@ -243,7 +211,7 @@ def chosen(index: Index, name: str, what: str) -> Descriptor:
         return index.manifests[int(place[1])]
     entries = [entry for entry in index.manifests if entry.media_type in media.MANIFESTS | media.INDEXES]
     if name:
-        entries = [entry for entry in entries if _ref_name(entry) == name]
+        entries = [entry for entry in entries if ref_name(entry) == name]
     if not entries:
         raise ImageNotFound(what, _there(index))
     if len({entry.digest for entry in entries}) > 1:
@@ -255,9 +223,9 @@ def chosen(index: Index, name: str, what: str) -> Descriptor:
 
 def with_name(index: Index, descriptor: Descriptor, name: str) -> Index:
     """``index`` with one image more, whose name no other has from then on (containers/image, ``addManifest``)."""
-    entries = [_without_name(entry) if name and _ref_name(entry) == name else entry for entry in index.manifests]
+    entries = [_without_name(entry) if name and ref_name(entry) == name else entry for entry in index.manifests]
     made = evolve(descriptor, annotations={REF_NAME: name} if name else {})
-    unnamed = [n for n, entry in enumerate(entries) if entry.digest == made.digest and _ref_name(entry) is None]
+    unnamed = [n for n, entry in enumerate(entries) if entry.digest == made.digest and ref_name(entry) is None]
     if unnamed:
         entries[unnamed[0]] = made
     elif name or all(entry.digest != made.digest for entry in entries):
@@ -291,7 +259,7 @@ def read_document(files: Files, descriptor: Descriptor) -> bytes:
         return whole(Verified(stream, descriptor.digest, descriptor.size, what), MAX_DOCUMENT, what)
 
 
-def _ref_name(entry: Descriptor) -> str | None:
+def ref_name(entry: Descriptor) -> str | None:
     return entry.annotations.get(REF_NAME) or None
 
 
@@ -301,7 +269,7 @@ def _without_name(entry: Descriptor) -> Descriptor:
 
 def _there(index: Index) -> str:
     """What could be meant, for people."""
-    names = [_ref_name(entry) or f"@{place}" for place, entry in enumerate(index.manifests)]
+    names = [ref_name(entry) or f"@{place}" for place, entry in enumerate(index.manifests)]
     if not names:
         return "no image is there"
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
@@ -346,7 +314,7 @@ def _index_or_none(directory: Directory) -> Index | None:
         return None
 
 
-def _write_index(directory: Directory, index: Index) -> None:
+def write_index(directory: Directory, index: Index) -> None:
     data = index.dumps()
     if len(data) > MAX_DOCUMENT:
         raise ImageError(directory.path, f"has no room for another image: {INDEX_FILE} would have {len(data)} bytes")
@@ -362,45 +330,3 @@ def _replace(directory: Directory, name: str, data: bytes) -> None:
 def _fill(file: NewFile, stream: Readable) -> None:
     while data := stream.read(PIECE):
         file.write(data)
-
-
-def _reachable(directory: Directory, index: Index) -> set[Digest]:
-    """All that the manifests of an index lead to; what is not there leads no further."""
-    found: set[Digest] = set()
-    waiting = [*index.manifests]
-    while waiting:
-        entry = waiting.pop()
-        if entry.digest in found:
-            continue
-        found.add(entry.digest)
-        if entry.media_type in media.INDEXES | media.MANIFESTS:
-            with suppress(ImageNotFound):
-                waiting += _next(read_document(directory, entry), entry)
-    return found
-
-
-def _next(data: bytes, entry: Descriptor) -> Iterator[Descriptor]:
-    what = str(entry.digest)
-    if entry.media_type in media.INDEXES:
-        index = Index.loads(data, what)
-        yield from index.manifests
-        subject = index.subject
-    else:
-        manifest = Manifest.loads(data, what)
-        yield from (manifest.config, *manifest.layers)
-        subject = manifest.subject
-    if subject is not None:
-        yield subject
-
-
-def _remove_unused(blobs: Directory, used: set[Digest]) -> Pruned:
-    count = size = 0
-    for algorithm in os.listdir(blobs.fd):
-        with suppress(ImageError), blobs.below(algorithm) as directory:
-            for name in os.listdir(directory.fd):
-                bytes_there = directory.size(name)
-                if bytes_there is None or Digest(algorithm, name) in used:
-                    continue
-                os.unlink(name, dir_fd=directory.fd)
-                count, size = count + 1, size + bytes_there
-    return Pruned(count, size)

@@ -19,7 +19,7 @@ from attrs import frozen
 from ocirt.errors import ArchiveError, ImageError, ImageNotFound
 from ocirt.image import compression
 from ocirt.image.digest import Readable
-from ocirt.image.files import Section, copy, spool, spool_directory, whole
+from ocirt.image.files import Section, copy, failing, spool, spool_directory, whole
 from ocirt.image.threads import PIECE
 
 BLOCK: Final = 512
@@ -112,11 +112,13 @@ class Members:
 class Pipe:
     """What can be read once, from its beginning."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, what: str) -> None:
         self._fd = fd
+        self._what = what
 
     def read(self, size: int = -1, /) -> bytes:
-        return os.read(self._fd, PIECE if size < 0 else size)
+        with failing(self._what, "cannot be read"):
+            return os.read(self._fd, PIECE if size < 0 else size)
 
 
 @contextmanager
@@ -138,7 +140,7 @@ def archive(path: str) -> Iterator[Members]:
             if compression.detect(os.pread(fd, 8, 0), path) != "none":
                 fd = closing.enter_context(spooled(Section(fd, 0, status.st_size, path), path))
         elif stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
-            fd = closing.enter_context(spooled(Pipe(fd), path))
+            fd = closing.enter_context(spooled(Pipe(fd, path), path))
         else:
             raise ImageError(path, "is no archive: neither a file nor a pipe")
         yield Members(fd, path)

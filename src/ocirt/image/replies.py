@@ -25,17 +25,25 @@ _REMEDIES: Final = {
 }
 
 
-def refusal(response: Response, subject: str, wanted: str) -> RegistryError | ImageNotFound:
+def refusal(response: Response, subject: str, wanted: str) -> RegistryError:
     """The error for an answer that is none that was hoped for: ``wanted`` is what it was about."""
-    code, message = _told(response)
     status = response.status
-    words = ": ".join(filter(None, (f"{wanted}: HTTP {status}", code, message)))
-    if status == 404:
-        return ImageNotFound(subject, words)
+    code, words = _words(response, wanted)
     remedy = _REMEDIES.get(status, "")
     if status == 429 and (seconds := retry_after(response)):
         remedy = f"too many requests; try again in {seconds:.0f} seconds, or log in, which may allow more"
     return RegistryError(subject, status, code, f"{words}; {remedy}" if remedy else words)
+
+
+def absence(response: Response, subject: str, wanted: str) -> ImageNotFound:
+    """The error for 404, about something of an image's."""
+    return ImageNotFound(subject, _words(response, wanted)[1])
+
+
+def _words(response: Response, wanted: str) -> tuple[str, str]:
+    """The registry's code, and a sentence with all that it says."""
+    code, message = _told(response)
+    return code, ": ".join(filter(None, (f"{wanted}: HTTP {response.status}", code, message)))
 
 
 def _told(response: Response) -> tuple[str, str]:

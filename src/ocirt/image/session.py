@@ -13,7 +13,7 @@ from ocirt.image.connections import origin
 from ocirt.image.failures import NoAnswer
 from ocirt.image.http import Client, Request, Response, Stream, joined
 from ocirt.image.reference import DEFAULT_REGISTRY, Reference
-from ocirt.image.replies import refusal
+from ocirt.image.replies import absence, refusal
 from ocirt.image.tokens import Authority, Scopes
 from ocirt.image.transport import Access
 
@@ -74,6 +74,8 @@ class Session:
             if response.status in expected:
                 return response
             with response:
+                if response.status == 404:
+                    raise absence(response, self.name, wanted)
                 if attempt == MAX_LOGINS or not self._may_log_in(request, response, scopes, sent, since):
                     raise refusal(response, self.name, wanted)
                 response.discard()

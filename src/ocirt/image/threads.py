@@ -118,8 +118,10 @@ class Team:
     def run(self, jobs: Sequence[Callable[[], None]]) -> None:
         """Return when all is done. What interrupts the waiting, Ctrl-C among it, ends the jobs as an error does."""
         self._waiting.extend(jobs)
-        threads = [started(self._work, f"copy {number}") for number in range(min(self._size, len(jobs)))]
+        threads: list[threading.Thread] = []
         try:
+            count = min(self._size, len(jobs))
+            threads.extend(started(self._work, f"copy {number}") for number in range(count))
             for thread in threads:
                 thread.join()
         except BaseException as error:

@@ -86,15 +86,14 @@ class Authority:
             if challenge.scheme == "basic":
                 is_told = self._credentials is not None and self._credentials.kind == "password"
                 return is_told and sent is None
-            asked = frozenset(challenge.parameters.get("scope", "").split())
             added = self._added.get(scopes, frozenset())
-            is_more = bool(asked - scopes - added)
-            self._added[scopes] = added | asked
+            more = _missing(challenge.parameters.get("scope", "").split(), scopes | added)
+            self._added[scopes] = added | more
             token = self._tokens.get(scopes)
             if token is None or sent != f"Bearer {token.value}":
                 return True
             del self._tokens[scopes]
-            return is_more or token.made_at < since
+            return bool(more) or token.made_at < since
 
     def _chosen(self, response: Response) -> Challenge | None:
         """Tokens rather than passwords, wherever a registry leaves the choice."""
@@ -139,6 +138,18 @@ class Authority:
                 "the registry sends us for a token to where TLS is not spoken; refused (http=True)",
             )
         return realm
+
+
+def _missing(asked: Iterable[str], known: Scopes) -> Scopes:
+    """What is asked for beyond what we know of: registries list the same actions in any order."""
+    covered = {(resource, action) for scope in known for resource, action in _actions(scope)}
+    return frozenset(scope for scope in asked if not covered.issuperset(_actions(scope)))
+
+
+def _actions(scope: str) -> list[tuple[str, str]]:
+    """``repository:NAME:pull,push`` is two of a resource."""
+    resource, _, actions = scope.rpartition(":")
+    return [(resource, action) for action in actions.split(",")]
 
 
 def _plain(realm: str, service: str | None, scopes: Scopes, credentials: Credentials | None) -> Request:

@@ -36,6 +36,9 @@ Factory: TypeAlias = tuple[Callable[[object], bool], Callable[..., Hook]]
 MAX_DEPTH: Final = 100
 """How deeply a member that nobody here reads may nest, for writing it back is recursive."""
 
+ENOUGH: Final = 10_000
+"""Problems in one list, behind which nobody looks for more: some documents are a stranger's."""
+
 ACRONYMS: Final = frozenset(("id", "io", "iops", "tcp", "oom", "cpu"))
 
 
@@ -197,7 +200,12 @@ def _tuple(kind: object) -> Hook:
         if not isinstance(value, list):
             raise _wrong((), value, "must be an array")
         parts = _Parts()
-        return parts.done(tuple([parts.make(item, inner, f"[{index}]") for index, inner in enumerate(value)]))
+        made: list[object] = []
+        for index, inner in enumerate(value):
+            made.append(parts.make(item, inner, f"[{index}]"))
+            if len(parts.problems) > ENOUGH:
+                break
+        return parts.done(tuple(made))
 
     return structure
 
