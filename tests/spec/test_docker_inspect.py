@@ -121,6 +121,11 @@ def test_what_is_no_container_is_refused(text: str) -> None:
         Spec.from_docker_inspect(text)
 
 
+def test_podmans_has_something_better() -> None:
+    with pytest.raises(SpecError, match=r"OCIConfigPath: '/x/config\.json' is what podman made .* Spec\.from_engine"):
+        imported(OCIConfigPath="/x/config.json")
+
+
 def test_nothing_is_dropped_silently() -> None:
     """Members that nobody has heard of are told, wherever they are, if they say anything."""
     assert noted(

@@ -49,6 +49,9 @@ def convert(source: str | bytes | Mapping[str, JSON], machine: Machine) -> Impor
     """:raises SpecError: it is no such document, or no container could be made as it says; all problems at once."""
     found = Findings()
     document = Part(_container(source, found), "", found)
+    if "OCIConfigPath" in document:
+        rule = "is what podman made for its runtime: Spec.from_engine reads it, and nothing of it is lost"
+        raise SpecError([Problem("OCIConfigPath", document.text("OCIConfigPath"), rule)], SOURCE)
     if found.problems or "HostConfig" not in document or "Config" not in document:
         found.wrong("HostConfig", None, "is missing: is this what docker inspect says of a container?")
         raise SpecError(found.problems, SOURCE)
