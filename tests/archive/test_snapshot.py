@@ -222,6 +222,18 @@ def test_a_file_replaced_by_a_symlink_is_not_followed(tmp_path: Path) -> None:
             list(contents(fd, entry))
 
 
+def test_a_file_that_was_changed_since_it_was_listed_is_an_error_whatever_it_looks_like(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    root.mkdir()
+    (root / "file").write_bytes(b"old")
+    with opened(root) as fd:
+        entry = {entry.path: entry for entry in Walk(fd, Ownership())}[b"file"]
+        (root / "file").write_bytes(b"new")
+        os.utime(root / "file", ns=(entry.mtime_ns, entry.mtime_ns))
+        with pytest.raises(ArchiveError, match="changed while it was read"):
+            list(contents(fd, entry))
+
+
 @pytest.mark.parametrize("now", ["short", "as long as before, and longer", "same size but new"])
 def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path, now: str) -> None:
     root = tmp_path / "tree"

@@ -90,6 +90,10 @@ def test_python_reads_every_name(tree: Path) -> None:
     archive = layer(tree)
     assert sorted(names(archive)) == sorted(["."] + [str(path.relative_to(tree)) for path in tree.rglob("*")])
     assert [os.path.normpath(found.name) for found in Archive(io.BytesIO(archive))] == names(archive)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as file:
+        link = file.getmember("setuid")
+        assert (link.type, link.linkname) == (tarfile.LNKTYPE, f"{LONG}/other name")
+        assert list(link.pax_headers) == ["linkpath"]  # what is said of a file is said once
 
 
 def test_the_same_tree_gives_the_same_bytes(tree: Path, tmp_path: Path) -> None:

@@ -18,8 +18,7 @@ from ocirt.image.packing import BLOCK, Gzip, Pieces
 
 def words(size: int) -> bytes:
     """What can be compressed, and is the same each time."""
-    numbers = random.Random(size)
-    return b" ".join(str(numbers.randrange(3000)).encode() for _ in range(size // 5))[:size]
+    return random.Random(size).randbytes(size // 2 + 1).hex().encode()[:size]
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, BLOCK, BLOCK + 1, 5 * BLOCK + 12345])
@@ -31,7 +30,7 @@ def test_what_is_compressed_comes_back(size: int, level: int | None) -> None:
     assert gzip.decompress(packed) == data
     if level is None:
         assert subprocess.run(["gzip", "-dc"], input=packed, capture_output=True, check=True).stdout == data
-        assert len(packed) < max(1000, len(data) // 2)
+        assert len(packed) < max(1100, len(data) * 2 // 3)
 
 
 def test_the_number_of_processors_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
