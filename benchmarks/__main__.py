@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks import commands, lives, others
+from benchmarks import commands, images, lives, others
 from benchmarks.contender import Comparison
 from benchmarks.measure import compare
 from benchmarks.place import Place, enter_own_mount_namespace, place
@@ -25,7 +25,13 @@ COMPARISONS: Final[Mapping[str, Callable[[Place], Comparison]]] = {
     "import": others.bare_import,
     "import-all": others.whole_import,
     **{f"command-{name}": commands.compared(name) for name in commands.NAMES},
+    **{f"image-{name}": compared for name, compared in images.COMPARISONS.items()},
 }
+
+GROUPS: Final = {"commands": "command-", "images": "image-"}
+
+USUAL: Final = tuple(name for name in COMPARISONS if not name.startswith(GROUPS["images"]))
+"""What is compared unless somebody asks for other things: images need a network and minutes."""
 
 ROUNDS: Final = 200
 """About four minutes on two quiet cores."""
@@ -54,7 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rounds", type=int, default=ROUNDS, help="how often each contender has its turn (%(default)s)"
     )
-    parser.add_argument("--only", type=_names, default=tuple(COMPARISONS), help=f"some of {','.join(COMPARISONS)}")
+    words = ",".join((*COMPARISONS, *GROUPS))
+    parser.add_argument("--only", type=_names, default=USUAL, help=f"some of {words} (default: all but images)")
     parser.add_argument("--seed", type=int, default=1, help="of the order of turns (%(default)s)")
     parser.add_argument("--json", type=Path, default=LATEST, help="where to write all times")
     return parser
@@ -62,12 +69,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _names(text: str) -> Sequence[str]:
     words = text.split(",")
-    commands_too = [name for name in COMPARISONS if name.startswith("command-")]
-    names = tuple(name for word in words for name in (commands_too if word == "commands" else [word]))
+    names = tuple(name for word in words for name in _members(word))
     for name in names:
         if name not in COMPARISONS:
             raise argparse.ArgumentTypeError(f"no comparison is named {name!r}; there are {', '.join(COMPARISONS)}")
     return names
+
+
+def _members(word: str) -> Sequence[str]:
+    return [name for name in COMPARISONS if name.startswith(GROUPS[word])] if word in GROUPS else [word]
 
 
 if __name__ == "__main__":

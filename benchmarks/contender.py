@@ -47,6 +47,8 @@ class Comparison:
     title: str
     contenders: tuple[Contender, ...]
     relation: Relation = Relation.RATIO
+    most_rounds: int | None = None
+    """For what takes seconds."""
 
 
 @frozen

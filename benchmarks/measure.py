@@ -26,10 +26,10 @@ def compare(comparison: Comparison, rounds: int, order: random.Random) -> Result
         unable: dict[str, str] = {}
         for contender in comparison.contenders:
             try:
-                able[contender.name] = _warmed_up(contender, stack)
+                able[contender.name] = _warmed_up(contender, stack, 1 if comparison.most_rounds else WARM_UPS)
             except (Unable, OCIError, OSError) as error:
                 unable[contender.name] = str(error)
-        times = _take_turns(able, rounds, order)
+        times = _take_turns(able, min(rounds, comparison.most_rounds or rounds), order)
     outcomes = tuple(
         Outcome(each.name, each.at_most, tuple(times.get(each.name, ())), unable.get(each.name, ""))
         for each in comparison.contenders
@@ -37,9 +37,9 @@ def compare(comparison: Comparison, rounds: int, order: random.Random) -> Result
     return Result(comparison.name, comparison.title, comparison.relation, outcomes)
 
 
-def _warmed_up(contender: Contender, stack: ExitStack) -> Once:
+def _warmed_up(contender: Contender, stack: ExitStack, times: int) -> Once:
     once = contender.prepare(stack)
-    for _ in range(WARM_UPS):
+    for _ in range(times):
         once()
     return once
 

@@ -12,13 +12,14 @@ name images, ``transport`` what every place offers where they are kept. ``ocirt`
 whoever brings a rootfs of their own does not pay for it.
 
 Transports are ``layout``, ``layout_archive``, ``docker_archive`` and ``docker_daemon``, with ``files``, ``members`` and
-``new_archive`` for what untrusted files ask for (``pruning`` cleans a layout up), and ``registry``, which stands on ``http``, ``tokens`` and ``auth``.
-``copying`` takes an image from one place to another: ``platform`` is the choice among several, ``manifests`` and
-``compression`` convert on the way, ``threads`` do several things at once.
+``new_archive`` for what untrusted files ask for (``pruning`` cleans a layout up), and ``registry``, which stands on
+``http``, ``tokens`` and ``auth``. ``copying`` takes an image from one place to another: ``platform`` is the choice among
+several, ``manifests`` and ``compression`` convert on the way, ``threads`` do several things at once.
 
-``image`` makes a bundle of one: ``supply`` reads its layers, ``conversion`` its configuration. ``store`` keeps images
-with their unpacked ``layers``, which ``overlay`` puts together. ``repack`` makes images, of what ``record`` knows and
-``packing`` compresses. ``progress`` shows all that to people.
+``image`` is an image to be read. Its layers come by ``supply`` and become a bundle's files, its configuration by
+``conversion``; ``making`` sees to it that a bundle is whole. A ``store`` keeps ``layers`` unpacked for many bundles, each
+unpacked on an ``overlay`` of those below; ``throw_away`` is what ``ocirt.run`` does with it. ``repack`` makes images, of
+what ``record`` knows and ``packing`` compresses. ``progress`` shows all that to people.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from ocirt.image.progress import bars
     from ocirt.image.reference import Location, Reference
     from ocirt.image.repack import Packed
-    from ocirt.image.store import Store, StoredImage
+    from ocirt.image.store import Pruned, Store, StoredImage
     from ocirt.image.transport import Access, Progress
 
 _HOME = {
@@ -45,7 +46,7 @@ _HOME = {
     "image.progress": ("bars",),
     "image.reference": ("Location", "Reference"),
     "image.repack": ("Packed",),
-    "image.store": ("Store", "StoredImage"),
+    "image.store": ("Pruned", "Store", "StoredImage"),
     "image.transport": ("Access", "Progress"),
 }
 
@@ -56,6 +57,7 @@ __all__ = [  # noqa: RUF022  # in the order of use
     "Image",
     "Store",
     "StoredImage",
+    "Pruned",
     "bars",
     "Access",
     "Progress",

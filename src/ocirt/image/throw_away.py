@@ -13,7 +13,7 @@ from ocirt.errors import ImageError
 from ocirt.image import overlay
 from ocirt.image.conversion import to_spec
 from ocirt.image.store import Pull, Store, StoredImage
-from ocirt.spec import Mount, Spec, User
+from ocirt.spec import Mount, Process, Spec, User
 from ocirt.surroundings import Surroundings
 
 RESOLVER: Final = "/etc/resolv.conf"
@@ -39,27 +39,39 @@ def on_layers(
     """
     stored, held = store.use(name, policy=pull)
     with held:
-        with overlay.merged(held.trees) as root:
-            document = _document(stored, root, user, surroundings)
         said = stored.config.config
         program = (*said.entrypoint, *(args or said.cmd))
         if not program:
             raise ImageError(stored.name, "names no program to run: say which")
-        assert document.process is not None  # Surroundings made one
-        process = document.process.evolve(args=program)
-        yield OnLayers(document.evolve(process=process, mounts=(*document.mounts, *_network(surroundings))), held.trees)
+        with overlay.merged(held.trees) as root:
+            document = _document(stored, root, program, user, surroundings)
+        yield OnLayers(document.evolve(mounts=(*document.mounts, *_network(surroundings))), held.trees)
 
 
-def _document(stored: StoredImage, root: int, user: User | None, surroundings: Surroundings) -> Spec:
+def _document(
+    stored: StoredImage, root: int, program: tuple[str, ...], user: User | None, surroundings: Surroundings
+) -> Spec:
     """An ordinary caller has one ID for the program: so first it has to be known whom the image wants."""
     wanted = user
     if wanted is None:
-        asked = to_spec(stored.config, root, volumes="ignore", base=surroundings.document(User(0, 0))).process
-        assert asked is not None
-        wanted = asked.user if surroundings.mapped is None else asked.user.evolve(additional_gids=())
-    document = to_spec(stored.config, root, volumes="ignore", base=surroundings.document(wanted))
-    assert document.process is not None
-    return document.evolve(process=document.process.evolve(user=wanted))
+        wanted = _process(_converted(stored, root, program, User(0, 0), surroundings)).user
+        if surroundings.mapped is not None:
+            wanted = wanted.evolve(additional_gids=())
+    document = _converted(stored, root, program, wanted, surroundings)
+    return document.evolve(process=_process(document).evolve(args=program, user=wanted))
+
+
+def _converted(
+    stored: StoredImage, root: int, program: tuple[str, ...], user: User, surroundings: Surroundings
+) -> Spec:
+    base = surroundings.document(user)
+    base = base.evolve(process=_process(base).evolve(args=program))
+    return to_spec(stored.config, root, volumes="ignore", base=base)
+
+
+def _process(document: Spec) -> Process:
+    assert document.process is not None  # Surroundings made one
+    return document.process
 
 
 def _network(surroundings: Surroundings) -> Iterator[Mount]:
