@@ -18,7 +18,7 @@ from subprocess import PIPE, STDOUT
 
 from attrs import Factory, define
 
-from ocirt import Bundle, Container, Spec, containers
+from ocirt import Bundle, Container, Spec, containers, filters
 from ocirt.cgroups import layout
 from ocirt.errors import OCIError
 from ocirt.preparation import CgroupManager
@@ -179,8 +179,9 @@ class Lab:
         return sorted(entry.path for parent in parents for entry in os.scandir(parent) if entry.name in own)
 
     def remains(self) -> list[str]:
-        """Whatever of this lab's containers is still on the machine."""
-        state = [f"state {name}" for name in (os.listdir(self.root) if self.root.is_dir() else [])]
+        """Whatever of this lab's containers is still on the machine; compiled filters are kept on purpose."""
+        names = set(os.listdir(self.root) if self.root.is_dir() else []) - {filters.NAME}
+        state = [f"state {name}" for name in names]
         cgroups = [f"cgroup {path}" for path in self.cgroups()]
         return [*state, *cgroups, *(f"mount {line}" for line in host_mounts() if str(self.directory) in line)]
 

@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("streams", "preparation", "sdnotify"),
     ("usage", "ending", "allowed"),
     (
-        *("process", "state", "hooks", "idmap", "notify", "answers", "limits", "netdevices", "rdt"),
+        *("process", "state", "hooks", "idmap", "notify", "answers", "limits", "netdevices", "rdt", "filters"),
         *("bundle", "host_files", "surroundings", "debootstrap", "lookup"),
     ),
     ("netlink",),

@@ -506,7 +506,9 @@ class Container:
         )
         with opened(stdin, stdout, stderr) as streams:
             paths = {"": cgroup} if isinstance(cgroup, str) else cgroup
-            return Execution(self.spec, program, record, streams, self._plans, paths, self._answers, kept).run()
+            return Execution(
+                self.spec, program, record, streams, self._plans, paths, self._answers, kept, self._store.root
+            ).run()
 
     def processes(self) -> tuple[int, ...]:
         """Host pids of everything in the container, by its cgroup; of init alone where it has none."""

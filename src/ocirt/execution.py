@@ -17,13 +17,13 @@ from ocirt.cgroups.files import Cgroup, movable
 from ocirt.cgroups.place import Place
 from ocirt.creation import open_descriptors, set_rlimit
 from ocirt.errors import SetupError, SpecError, StateError
+from ocirt.filters import program_of
 from ocirt.host import Host
 from ocirt.launch import Launch, Prepared, launch
 from ocirt.plan import Site, plan_exec
 from ocirt.plan.ops import Purpose
 from ocirt.plan.scheduling import numbers
 from ocirt.process import Process, Terminal, executed, reap_abandoned
-from ocirt.seccomp import program_of
 from ocirt.spec import Capabilities, ConsoleSize, Spec, User
 from ocirt.spec import Process as ProcessSpec
 from ocirt.state import Record, Status, open_init
@@ -95,6 +95,8 @@ class Execution:
     answers: Answers | None = None
     kept: tuple[int, ...] = ()
     """See ``Site``."""
+    root: str = ""
+    """Of the containers' states."""
     terminal: Terminal | None = None
     cgroup: Cgroup = field(init=False)
     by_systemd: bool = field(init=False, default=False)
@@ -173,7 +175,7 @@ class Execution:
             streams=self.streams.ours,
             joins_cgroups=self._moves or bool(self.record.rdt_groups),
             keyring=self.record.keyring,
-            filter=program_of(self.document),
+            filter=program_of(self.document, self.root),
             kept=self.kept,
         )
 

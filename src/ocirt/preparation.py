@@ -17,9 +17,9 @@ from ocirt.cgroups.conversion import asks, in_version, settings_for
 from ocirt.cgroups.devices import DeviceWrite
 from ocirt.cgroups.settings import Controllers
 from ocirt.errors import UnsupportedError
+from ocirt.filters import program_of
 from ocirt.host import Host
 from ocirt.plan import ID_MARK, Site, plan_create
-from ocirt.seccomp import program_of
 from ocirt.spec import Linux, Resources, Spec
 from ocirt.state import NOTIFY, SCRATCH, StateStore
 
@@ -142,7 +142,7 @@ def prepare(store: StateStore, request: Request, ours: int) -> Prepared:
         full_views=None if request.pivots else _full_views(),
         notify=f"{store.root}/{container_id}/{NOTIFY}" if request.notifies else None,
     )
-    prepared = _prepare(request, host, here, site)
+    prepared = _prepare(store, request, host, here, site)
     if reusable:
         if len(bundle._prepared) >= KEPT:
             bundle._prepared.clear()
@@ -156,7 +156,7 @@ def _full_views() -> tuple[str, ...]:
     return full_views()
 
 
-def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Prepared:
+def _prepare(store: StateStore, request: Request, host: Host, here: Here | None, site: Site) -> Prepared:
     document = request.bundle.spec
     linux = document.linux or Linux()
     resources = in_version(linux.resources or Resources(), document.oci_version)
@@ -191,7 +191,7 @@ def _prepare(request: Request, host: Host, here: Here | None, site: Site) -> Pre
         joins_cgroups=bool(cgroup.directories) and here is not None and (here.layout.mode != "v2" or unit is not None),
         cgroup_mounts=mounts.mount_entries(here, cgroup) if here is not None else (),
         own_cgroup=bool(cgroup.directories),
-        filter=program_of(document),
+        filter=program_of(document, store.root),
     )
     plan = plan_create(document, host, site)
     return Prepared(

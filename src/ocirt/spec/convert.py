@@ -365,14 +365,14 @@ def _type_of(member: _Member) -> object:
     return there[0] if type(None) in get_args(kind) else kind
 
 
-def _plain(value: object) -> JSON:
+def plain(value: object) -> JSON:
     """What ``json.dumps`` takes."""
     if isinstance(value, OCIObject):
         return _members_of(value)
     if isinstance(value, tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
+        return {name: plain(inner) for name, inner in value.items()}
     if _is_named(type(value)):
         return str(value)
     return value  # type: ignore[return-value]  # or the types of the fields are not kept, which check() would tell
@@ -384,7 +384,7 @@ def _members_of(value: OCIObject) -> dict[str, JSON]:
     for member in KNOWN[type(value)]:
         inner = getattr(value, member.name)
         if not member.says_nothing(inner):
-            members[member.key] = _plain(inner)
+            members[member.key] = plain(inner)
     return {**value.unknown, **members} if value.unknown else members
 
 
@@ -454,7 +454,7 @@ def _converter() -> Converter:
         converter.register_structure_hook_func(partial(operator.eq, simple), hook)
     for fits, factory in FACTORIES:
         converter.register_structure_hook_factory(fits, factory)
-    converter.register_unstructure_hook_func(_is_class, _plain)
+    converter.register_unstructure_hook_func(_is_class, plain)
     return converter
 
 
