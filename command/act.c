@@ -181,7 +181,8 @@ bool delete_container(const struct call *call)
 	static struct record record;
 
 	if (!open_place(&place, call->root, call->id) || !lock(&place, LOCK_EX | LOCK_NB)
-	    || !read_record(place.fd, call->id, &record) || !record.deletes || !is_plain_directory(place.fd))
+	    || !read_record(place.fd, call->id, &record) || !record.deletes || record.owns_others
+	    || !is_plain_directory(place.fd))
 		return false;
 	enum status status = status_of(&place, &record);
 	if (status != STOPPED && status != CREATED && !(status == RUNNING && call->force))

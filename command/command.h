@@ -42,6 +42,7 @@ struct record {
 	struct text boot;
 	struct directory directories[32];
 	size_t count;
+	bool owns_others;       /* a unit of systemd, or classes of resctrl */
 	bool starts, kills, deletes;    /* Record.plain */
 };
 

@@ -140,6 +140,24 @@ static bool plain_commands(struct cursor *c, struct record *record)
 	return true;
 }
 
+/* What there is to remove besides the cgroup, of which no more is known here. */
+static bool others(struct cursor *c, struct record *record)
+{
+	struct text ignored;
+
+	if (literal(c, ",\"rdt_groups\":") && !strings(c, &ignored))
+		return false;
+	record->owns_others = literal(c, ",\"rdt_made\":");
+	if (record->owns_others && !strings(c, &ignored))
+		return false;
+	(void)literal(c, ",\"keyring\":false");
+	if (!literal(c, ",\"unit\":"))
+		return true;
+	record->owns_others = true;
+	return literal(c, "{\"name\":") && string(c, &ignored) && literal(c, ",\"bus\":") && string(c, &ignored)
+	       && literal(c, ",\"ours\":") && (literal(c, "true") || literal(c, "false")) && literal(c, "}");
+}
+
 /* An object that matters only in that all of it is there. */
 static bool object(struct cursor *c)
 {
@@ -172,8 +190,7 @@ static bool intent(struct cursor *c, struct record *record)
 	      && literal(c, ",\"annotations\":") && pairs(c, &known->annotations)
 	      && literal(c, ",\"cgroup\":") && directories(c, record)))
 		return false;
-	(void)literal(c, ",\"keyring\":false");
-	if (!plain_commands(c, record) || !literal(c, "},"))
+	if (!others(c, record) || !plain_commands(c, record) || !literal(c, "},"))
 		return false;
 	used = (size_t)(c->at - arena);         /* and no need of what follows */
 	return literal(c, "\"config\":") && object(c) && literal(c, "}") && c->at == c->end;

@@ -14,7 +14,8 @@ import pytest
 
 from ocirt import Container, Spec
 from ocirt.cli.lifecycle import signal_number
-from ocirt.spec import Hook, Hooks, Seccomp, Syscall
+from ocirt.spec import Hook, Hooks, Resources, Seccomp, Syscall
+from ocirt.spec.limits import Pids
 from tests.command.programs import Program, install, run
 from tests.support import SECONDS, Lab, document, eventually, linux, namespaces, shell
 
@@ -106,9 +107,6 @@ def test_a_long_state_root_is_no_matter(lab: Lab, program: Program) -> None:
     long.root.rmdir()
 
 
-REFUSED = Seccomp("SCMP_ACT_ALLOW", syscalls=(Syscall(("mkdir",), "SCMP_ACT_NOTIFY"),), listener_path="/nowhere")
-
-
 @pytest.mark.parametrize(
     "spec",
     [
@@ -147,6 +145,12 @@ def test_what_its_configuration_leaves_to_the_program_is_in_the_record(lab: Lab)
             record = directory.read_record()
             assert record is not None
             assert record.plain == plain
+
+
+def test_an_update_leaves_the_record_in_its_form(lab: Lab, program: Program) -> None:
+    with lab.create(SLEEP) as container:
+        container.update(Resources(pids=Pids(20)))
+        assert b'"created"' in program.agrees("state", container.id)
 
 
 def test_a_start_that_a_service_manager_waits_for_is_left(lab: Lab, program: Program) -> None:
