@@ -9,6 +9,7 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../src/ocirt/_native/syscalls.h"
@@ -17,6 +18,7 @@
 
 #define SIGNALS 65              /* NSIG, where C libraries differ */
 #define KILL_MILLISECONDS 10000 /* KILL_SECONDS */
+#define LONGEST_WAIT 8          /* milliseconds, between attempts to remove a cgroup; Python has more patience */
 
 static char upper(char letter) { return letter >= 'a' && letter <= 'z' ? (char)(letter - 'a' + 'A') : letter; }
 
@@ -155,10 +157,22 @@ static bool remove_parents(struct text missing)
 	return true;
 }
 
+/* Who was killed a moment ago may still be in it. */
+static bool remove_patiently(const char *path)
+{
+	for (long milliseconds = 1;; milliseconds *= 2) {
+		if (remove_directory(path))
+			return true;
+		if (errno != EBUSY || milliseconds > LONGEST_WAIT)
+			return false;
+		nanosleep(&(struct timespec){.tv_nsec = milliseconds * 1000000}, NULL);
+	}
+}
+
 static bool remove_cgroup(struct record *record)
 {
 	for (size_t i = 0; i < record->count; i++)
-		if (!remove_directory(terminated(record->directories[i].path)))
+		if (!remove_patiently(terminated(record->directories[i].path)))
 			return false;
 	for (size_t i = 0; i < record->count; i++)
 		if (!remove_parents(record->directories[i].missing))

@@ -4,6 +4,7 @@
  * out of the ordinary. All else, wrong or right, is for Python. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -98,35 +99,35 @@ static bool is_plain_path(const char *path)
 	return leads_on;
 }
 
-static bool in_first_user_namespace(void)
+/* Another one than the first, which has all IDs (user_namespaces(7)); -1 where that cannot be told. */
+static int in_user_namespace(void)
 {
+	static const char first[] = "         0          0 4294967295\n";
 	char map[128];
 	int fd = open("/proc/self/uid_map", O_RDONLY | O_CLOEXEC);
-	ssize_t size = fd < 0 ? -1 : read(fd, map, sizeof map - 1);
+	ssize_t size = fd < 0 ? -1 : read(fd, map, sizeof map);
 
 	if (fd >= 0)
 		close(fd);
 	if (size < 0)
-		return false;
-	map[size] = '\0';
-	const char *rest = map;
-	for (const char **word = (const char *[]){"0", "0", "4294967295", NULL}; *word; word++) {
-		rest = behind(rest + strspn(rest, " "), *word);
-		if (!rest || !strchr(" \n", *rest))
-			return false;
-	}
-	return rest[strspn(rest, " \n")] == '\0';
+		return -1;
+	return (size_t)size != sizeof first - 1 || memcmp(map, first, sizeof first - 1) != 0;
 }
 
-/* default_root of state.py, for the machine's own root; NULL for others. */
+/* default_root of state.py; NULL for who has nothing but /tmp. */
 static const char *default_root(char **environment)
 {
-	if (geteuid() != 0)
+	static char path[PATH_MAX];
+	const char *runtime = variable(environment, "XDG_RUNTIME_DIR");
+	int below = 1;
+
+	if (geteuid() == 0)
+		below = *runtime && strcmp(variable(environment, "USER"), "root") != 0 ? in_user_namespace() : 0;
+	if (below == 0)
+		return "/run/ocirt";
+	if (below < 0 || !*runtime || snprintf(path, sizeof path, "%s/ocirt", runtime) >= (int)sizeof path)
 		return NULL;
-	if (*variable(environment, "XDG_RUNTIME_DIR") && strcmp(variable(environment, "USER"), "root") != 0
-	    && !in_first_user_namespace())
-		return NULL;
-	return "/run/ocirt";
+	return path;
 }
 
 /* The file is there from the beginning, as with Log of cli/log.py. */

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from tests.command.programs import Program, is_left, run
+from tests.command.programs import Done, Program, is_left, run
 from tests.support import SECONDS, Lab, document
 
 pytestmark = pytest.mark.root
@@ -118,52 +120,58 @@ def test_a_log_that_is_a_fifo_is_left_alone(lab: Lab, program: Program) -> None:
 SCRIPT = """
 set -e
 mount -t tmpfs none /run
-mkdir -m 700 /run/ocirt
-mount --bind "$1" /run/ocirt
-shift
+mkdir -p "$1"
+mount --bind "$2" "$1"
+shift 2
 exec "$@"
 """
 
 
-def under_run(root: Path, *command: str) -> subprocess.CompletedProcess[bytes]:
-    """With a state root in the place of root's own default."""
-    return run(["/usr/bin/unshare", "--mount", "/bin/sh", "-c", SCRIPT, "sh", str(root), *command], None)
+def mounted(root: Path, place: str, *command: str) -> Done:
+    """With a state root at another place below /run."""
+    return run(["/usr/bin/unshare", "--mount", "/bin/sh", "-c", SCRIPT, "sh", place, str(root), *command])
 
 
 @pytest.mark.parametrize(
-    ("environment", "in_namespace", "plain"),
+    ("environment", "in_namespace", "place"),
     [
-        ((), False, True),
-        (("XDG_RUNTIME_DIR=/run/user/0",), False, True),
-        (("XDG_RUNTIME_DIR=/run/user/0", "USER=root"), True, True),
-        ((), True, True),
-        (("XDG_RUNTIME_DIR=/run/user/0",), True, False),
-        (("XDG_RUNTIME_DIR=/run/user/0", "USER=alice"), True, False),
+        ((), False, "/run/ocirt"),
+        (("XDG_RUNTIME_DIR=/run/user/7",), False, "/run/ocirt"),
+        (("XDG_RUNTIME_DIR=/run/user/7", "USER=root"), True, "/run/ocirt"),
+        ((), True, "/run/ocirt"),
+        (("XDG_RUNTIME_DIR=/run/user/7",), True, "/run/user/7/ocirt"),
+        (("XDG_RUNTIME_DIR=/run/user/7", "USER=alice"), True, "/run/user/7/ocirt"),
     ],
 )
-def test_the_default_root_is_the_machines(
-    lab: Lab, alone: Path, environment: tuple[str, ...], in_namespace: bool, plain: bool
+def test_the_default_root_is_pythons(
+    lab: Lab, alone: Path, environment: tuple[str, ...], in_namespace: bool, place: str
 ) -> None:
-    """Root of a user namespace counts among the others (``state.default_root``)."""
+    """Root of a user namespace counts among the others (``test_state.py`` says the same)."""
     inside = ("/usr/bin/unshare", "--user", "--map-root-user") if in_namespace else ()
     with lab.create(document("sleep", "1000")) as container:
-        done = under_run(lab.root, "/usr/bin/env", "-i", *environment, *inside, str(alone), "list", "--quiet")
-        if plain:
-            assert (done.returncode, done.stdout) == (0, f"{container.id}\n".encode()), done
-        else:
-            assert is_left(done), done
+        command = ("/usr/bin/env", "-i", *environment, *inside, str(alone), "list", "--quiet")
+        done = mounted(lab.root, place, *command)
+        assert (done.returncode, done.stdout) == (0, f"{container.id}\n".encode()), done
+        assert is_left(mounted(lab.root, "/run/elsewhere", *command))
 
 
-def test_an_ordinary_users_default_root_is_left(lab: Lab, alone: Path) -> None:
-    lab.directory.chmod(0o755)
-    alone.parent.chmod(0o755)
-    shared = Path("/tmp") / f"ocirt-alone-{lab.new_id()}"
-    shared.write_bytes(alone.read_bytes())
-    shared.chmod(0o755)
-    try:
+@pytest.mark.parametrize("runtime", [True, False])
+def test_an_ordinary_user_has_a_default_root_where_there_is_a_runtime_directory(alone: Path, runtime: bool) -> None:
+    """And otherwise one in /tmp, which takes more care."""
+    with tempfile.TemporaryDirectory(prefix="ocirt-alone-") as place:
+        program = Path(shutil.copy(alone, place))
+        (Path(place) / "ocirt-python").unlink(missing_ok=True)
+        (Path(place) / "run" / "ocirt" / "one").mkdir(parents=True)
+        for path in (Path(place), program, *Path(place).glob("run/**")):
+            path.chmod(0o755)
+        environment = {"XDG_RUNTIME_DIR": f"{place}/run"} if runtime else {}
         done = subprocess.run(
-            [str(shared), "list"], user=65534, group=65534, capture_output=True, check=False, timeout=SECONDS, env={}
+            [str(program), "list", "--quiet"],
+            user=65534,
+            group=65534,
+            env=environment,
+            capture_output=True,
+            check=False,
+            timeout=SECONDS,
         )
-    finally:
-        shared.unlink()
-    assert is_left(done), done
+    assert (done.returncode, done.stdout) == (0, b"one\n") if runtime else is_left(done), done
