@@ -101,12 +101,12 @@ nonsense
 """
 
 
-@pytest.mark.parametrize("line", [line for line in LEFT.splitlines() if line])
-def test_whatever_is_unusual_is_left_and_changes_nothing(lab: Lab, program: Program, line: str) -> None:
+def test_whatever_is_unusual_is_left_and_changes_nothing(lab: Lab, program: Program) -> None:
     with lab.create(document("sleep", "1000")) as container:
-        words = [container.id if word == "ID" else word.replace("ID", container.id) for word in line.split(" ")]
-        assert program.leaves(*words)
-        assert container.status == "created"
+        for line in filter(None, LEFT.splitlines()):
+            words = [word.replace("ID", container.id) for word in line.split(" ")]
+            assert program.leaves(*words), line
+            assert container.status == "created", line
 
 
 def test_a_log_that_is_a_fifo_is_left_alone(lab: Lab, program: Program) -> None:
