@@ -42,7 +42,7 @@ test-on-%:
 	@python=$$(ls $$HOME/.pyenv/versions/$*.*/bin/python 2>/dev/null | tail -n 1); \
 	python=$${python:-$$(command -v python$*)} || exit 0; \
 	echo "== Python $*"; \
-	$(MAKE) test PYTHON=$$python VENV=.venv-$* ARGS='-m "not slow and not engine" --ignore=tests/cli $(ARGS)'
+	$(MAKE) test PYTHON=$$python VENV=.venv-$* ARGS='-m "not slow and not engine" --ignore=tests/cli --ignore=tests/command $(ARGS)'
 
 vm-test: venv $(VENV)/virtual  ## the tests for a virtual machine, in one; ARGS="-k name" chooses some
 	@$(call debian,$(VM_PACKAGES))

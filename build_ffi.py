@@ -7,7 +7,7 @@ its own process, by cffi; ``ocirt-init`` is the statically linked program that b
 libc6-dev are enough to install ocirt.
 
 ``python build_ffi.py`` builds in place, into the source tree, when a source is newer than what was made of it;
-``--check`` compiles with every warning an error, and ``--sanitize DIRECTORY`` builds both with ASan and UBSan.
+``--check`` compiles with every warning an error, and ``--sanitize DIRECTORY`` builds all three with ASan and UBSan.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def build_in_place() -> None:
     """Make the library, the init and the cffi module beside their sources."""
     compile_to(NATIVE / LIBRARY, SHARED, sources(without="bare.c"))
     compile_to(NATIVE / INIT, STATIC, sources(without="host.c"))
-    compile_to(COMMAND / "ocirt", STATIC, command_sources())
+    compile_to(COMMAND / "ocirt", STATIC, [*command_sources(), str(NATIVE / "bare.c")])
     write_binding(NATIVE / BINDING)
 
 
@@ -155,7 +155,7 @@ def is_stale() -> bool:
     products = [*(NATIVE / name for name in (LIBRARY, INIT, BINDING)), COMMAND / "ocirt"]
     if not all(product.exists() for product in products):
         return True
-    newest = max(path.stat().st_mtime for path in (Path(__file__), *NATIVE.glob("*.[ch]"), *COMMAND.glob("*.c")))
+    newest = max(path.stat().st_mtime for path in (Path(__file__), *NATIVE.glob("*.[ch]"), *COMMAND.glob("*.[ch]")))
     return newest > min(product.stat().st_mtime for product in products)
 
 
@@ -172,7 +172,7 @@ def check() -> None:
     """Compile to objects that nobody keeps, with warnings as errors: many warnings need the optimiser to run."""
     with tempfile.TemporaryDirectory(prefix="ocirt-check-") as directory:
         run_compiler([*SHARED, "-Werror", "-c", *sources(without="bare.c")], directory)
-        run_compiler([*BARE, "-Werror", "-c", *sources(without="host.c"), *command_sources()[:1]], directory)
+        run_compiler([*BARE, "-Werror", "-c", *sources(without="host.c"), *command_sources()], directory)
 
 
 def write_binding(target: Path) -> None:
@@ -204,7 +204,7 @@ def sources(without: str) -> list[str]:
 
 
 def command_sources() -> list[str]:
-    return [str(COMMAND / "ocirt.c"), str(NATIVE / "bare.c")]
+    return sorted(str(path) for path in COMMAND.glob("*.c"))
 
 
 def run_compiler(arguments: Sequence[str], directory: str | None = None) -> None:
@@ -243,6 +243,7 @@ def main() -> None:
         check()
     elif options.sanitize:
         compile_to(options.sanitize / INIT, SANITIZED, sources(without="bare.c"))
+        compile_to(options.sanitize / "ocirt", SANITIZED, command_sources())
         compile_to(options.sanitize / LIBRARY, (*SANITIZED, "-shared", "-fPIC"), sources(without="bare.c"))
     elif options.force or is_stale():
         build_in_place()

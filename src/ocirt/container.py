@@ -59,6 +59,8 @@ class Container:
         self._plans: Plans = {}
         self._lifeline: int | None = None
         self._answers: Answers | None = None
+        self._begun: socket.socket | None = None
+        """A connection to init over which somebody has said go, and not heard how it went."""
         self._endings = Endings()
 
     @classmethod
@@ -233,7 +235,9 @@ class Container:
         """To an init that waits for its start."""
         if record is None or not record.pid or record.cgroup.frozen() or not directory.has_start():
             return None
-        starter = self.process._take_starter() if self.process is not None else None
+        starter, self._begun = self._begun, None
+        if starter is None and self.process is not None:
+            starter = self.process._take_starter()
         return starter or directory.connect()
 
     def wait(self, timeout: float | None = None) -> ExitStatus:

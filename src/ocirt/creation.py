@@ -129,6 +129,7 @@ class Creation:
             rdt_made=self.rdt_group.made if self.rdt_group else (),
             keyring=request.new_keyring,
             unit=self.prepared.unit.unit if self.prepared.unit else None,
+            plain=self.prepared.plain,
         )
         self.directory.intend(self.record, request.bundle._config)  # as with its preparation
         if request.throw_away_layer:

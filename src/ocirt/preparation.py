@@ -20,6 +20,7 @@ from ocirt.errors import UnsupportedError
 from ocirt.filters import program_of
 from ocirt.host import Host
 from ocirt.plan import ID_MARK, Site, plan_create
+from ocirt.seccomp import notifies, profile_of
 from ocirt.spec import Linux, Resources, Spec
 from ocirt.state import NOTIFY, SCRATCH, StateStore
 
@@ -79,6 +80,8 @@ class Prepared:
     """Who makes the cgroup is systemd."""
     owner: int | None = None
     """Whose the container's cgroup of version 2 becomes."""
+    plain: tuple[str, ...] = ()
+    """See ``Record``."""
 
     @property
     def born_in_cgroup(self) -> bool:
@@ -205,7 +208,20 @@ def _prepare(store: StateStore, request: Request, host: Host, here: Here | None,
         settings,
         unit,
         _owner(document, here, host),
+        _plain(document),
     )
+
+
+def _plain(document: Spec) -> tuple[str, ...]:
+    profile, hooks = profile_of(document.linux), document.hooks
+    listener = profile is not None and notifies(profile)
+    namespaces = document.linux.namespaces if document.linux is not None else ()
+    plain = {
+        "start": document.process is not None and not listener and (hooks is None or not hooks.poststart),
+        "kill": any(entry.type == "pid" and not entry.path for entry in namespaces),
+        "delete": hooks is None or not hooks.poststop,
+    }
+    return tuple([command for command, holds in plain.items() if holds])
 
 
 def _owner(document: Spec, here: Here | None, host: Host) -> int | None:

@@ -86,6 +86,11 @@ class Record(NamedTuple):
     """What others had used in its cgroup (``cgroups.verdict.Facts``), where that was there before it."""
     unit: Unit | None = None
     """What of systemd's goes with the container."""
+    plain: tuple[str, ...] = ()
+    """Commands for which nothing of the configuration matters: ``start``, ``kill`` (by SIGKILL), ``delete``.
+
+    These the program ``ocirt`` does without Python (``command/ocirt.c``). It reads this record in the very form in
+    which it is written here: another order of fields is for ``command/record.c`` to know."""
 
     def intent(self) -> dict[str, object]:
         """What is known before anything is made."""
@@ -106,7 +111,7 @@ class Record(NamedTuple):
     def from_json(cls, value: Json) -> Record:
         members = {name: value[name] for name in cls._fields if name in value or name not in cls._field_defaults}
         members["cgroup"] = Cgroup.from_json(cast("list[Json]", members["cgroup"]))
-        for name in ("rdt_groups", "rdt_made", "used_before"):
+        for name in ("rdt_groups", "rdt_made", "used_before", "plain"):
             members[name] = tuple(cast("list[object]", members.get(name, ())))
         if members.get("unit") is not None:
             from ocirt.cgroups.units import Unit

@@ -85,7 +85,8 @@ def test_modes_are_written_with_leading_zeros(bare: ctypes.CDLL, mode: int) -> N
 
 
 def test_no_other_conversion_is_used() -> None:
-    lines = [line for source in NATIVE.glob("*.c") for line in source.read_text().splitlines() if "printf(" in line]
+    sources = (*NATIVE.glob("*.c"), *(NATIVE.parents[2] / "command").glob("*.c"))
+    lines = [line for source in sources for line in source.read_text().splitlines() if "printf(" in line]
     assert len(lines) > 10
     assert {form for line in lines for form in re.findall(r"%[.*\d]*(?:llu|[a-z])", line)} <= set(CONVERSIONS)
 

@@ -1,4 +1,4 @@
-/* The few functions of libc that ocirt-init calls, without libc.
+/* The few functions of libc that ocirt-init and the command call, without libc.
  *
  * Before main(), a static glibc asks the processor for its features. Under a
  * hypervisor each CPUID is a trap, and together they cost more than all else in
@@ -19,6 +19,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -98,20 +99,25 @@ void __stack_chk_fail(void) { _exit(127); }
 int close(int fd) { return (int)KERNEL(SYS_close, fd); }
 int fstat(int fd, struct stat *s) { return (int)KERNEL(SYS_fstat, fd, s); }
 int stat(const char *p, struct stat *s) { return (int)KERNEL(SYS_newfstatat, AT_FDCWD, p, s, 0); }
+int fstatat(int d, const char *restrict p, struct stat *restrict s, int f) { return (int)KERNEL(SYS_newfstatat, d, p, s, f); }
 int fstatfs(int fd, struct statfs *s) { return (int)KERNEL(SYS_fstatfs, fd, s); }
 int dup3(int a, int b, int flags) { return (int)KERNEL(SYS_dup3, a, b, flags); }
 ssize_t read(int fd, void *b, size_t n) { return KERNEL(SYS_read, fd, b, n); }
 ssize_t write(int fd, const void *b, size_t n) { return KERNEL(SYS_write, fd, b, n); }
+int flock(int fd, int how) { return (int)KERNEL(SYS_flock, fd, how); }
 off_t lseek(int fd, off_t o, int w) { return KERNEL(SYS_lseek, fd, o, w); }
 mode_t umask(mode_t m) { return (mode_t)KERNEL(SYS_umask, m); }
 pid_t setsid(void) { return (pid_t)KERNEL(SYS_setsid); }
 pid_t getpid(void) { return (pid_t)KERNEL(SYS_getpid); }
+uid_t geteuid(void) { return (uid_t)KERNEL(SYS_geteuid); }
 pid_t fork(void) { return (pid_t)KERNEL(SYS_clone, SIGCHLD, 0, 0, 0, 0); }
 int setresuid(uid_t a, uid_t b, uid_t c) { return (int)KERNEL(SYS_setresuid, a, b, c); }
 int setresgid(gid_t a, gid_t b, gid_t c) { return (int)KERNEL(SYS_setresgid, a, b, c); }
 int setgroups(size_t n, const gid_t *g) { return (int)KERNEL(SYS_setgroups, n, g); }
 ssize_t sendmsg(int fd, const struct msghdr *m, int f) { return KERNEL(SYS_sendmsg, fd, m, f); }
 int socket(int d, int t, int p) { return (int)KERNEL(SYS_socket, d, t, p); }
+int connect(int fd, const struct sockaddr *a, socklen_t n) { return (int)KERNEL(SYS_connect, fd, a, n); }
+ssize_t send(int fd, const void *b, size_t n, int f) { return KERNEL(SYS_sendto, fd, b, n, f, NULL, 0); }
 int getsockopt(int fd, int l, int n, void *restrict v, socklen_t *restrict s)
 {
 	return (int)KERNEL(SYS_getsockopt, fd, l, n, v, s);

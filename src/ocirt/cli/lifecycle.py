@@ -6,12 +6,15 @@ import contextlib
 import os
 import re
 import signal
+import sys
 from typing import TYPE_CHECKING, Final, cast
 
 from ocirt.cli.parse import Parsed, UsageError
 from ocirt.errors import BundleError, NotFoundError, OCIError, StateError
 
 if TYPE_CHECKING:
+    import socket
+
     from ocirt.bundle import Bundle
     from ocirt.cli import Call
     from ocirt.container import Container
@@ -23,6 +26,9 @@ PIDFD_RECEIVER: Final = "run.oci.pidfd_receiver"
 """crun's annotation for what ``--pidfd-socket`` says."""
 
 NOTIFY_SOCKET: Final = "NOTIFY_SOCKET"
+
+BEGUN: Final = "begun"
+"""Python's option -X by which ``command/ocirt.c`` tells a descriptor's number."""
 
 NOT_RUNNING: Final = "container not running"
 REAL_TIME: Final = r"(RTMIN|RTMAX)([+-]\d+)?"
@@ -39,11 +45,23 @@ def create(call: Call) -> int:
 
 def start(call: Call) -> int:
     container = _load(call)
+    container._begun = _begun()
     with _proxy(container) as proxy:
         process = _watched(container) if proxy is not None else None
         container.start()
         _await_readiness(process, proxy)
     return 0
+
+
+def _begun() -> socket.socket | None:
+    """The program that has started us had begun this command, and it did not go as it most often goes."""
+    number = sys._xoptions.get(BEGUN)
+    if not isinstance(number, str):
+        return None
+    import socket
+
+    os.set_inheritable(int(number), False)
+    return socket.socket(fileno=int(number))
 
 
 def run(call: Call) -> int:
