@@ -61,7 +61,7 @@ def clean(path: str) -> str:
 class Directory:
     """An open directory of the tree, and what is to be restored of it once we are done with it."""
 
-    __slots__ = ("created", "fd", "key", "mode", "paths", "times")
+    __slots__ = ("fd", "key", "mode", "paths", "times")
 
     def __init__(self, fd: int, status: os.stat_result) -> None:
         self.fd = fd
@@ -70,8 +70,6 @@ class Directory:
         """What an entry is made in, or removed from, keeps its times (a layer says the times of what it changes)."""
         self.mode: int | None = None
         """Where its own permissions would have kept us out."""
-        self.created: set[str] | None = None
-        """The names in it that this layer made, where somebody wants to know."""
         self.paths: list[str] = []
 
     def close(self) -> None:
@@ -91,12 +89,11 @@ class Tree:
     """The directories below ``root``, an open one, of which the last used stay open.
 
     ``careful`` is for ordinary users, whose own files' permissions hold for them: a directory that they cannot work in
-    is opened up meanwhile. ``track`` keeps the names that are made, for ``Directory.created``.
+    is opened up meanwhile.
     """
 
-    def __init__(self, root: int, *, careful: bool = False, track: bool = False) -> None:
+    def __init__(self, root: int, *, careful: bool = False) -> None:
         self.careful = careful
-        self._track: dict[tuple[int, int], set[str]] | None = {} if track else None
         self._by_path: dict[str, Directory] = {}
         self._by_key: dict[tuple[int, int], Directory] = {}
         self._dropped: list[Directory] = []
@@ -185,15 +182,9 @@ class Tree:
             os.close(directory.fd)
         self._dropped.clear()
 
-    def created(self, key: tuple[int, int], name: str) -> bool:
-        """Whether this layer made ``name`` in the directory of that inode."""
-        return self._track is not None and name in self._track.get(key, ())
-
     def _new(self, fd: int, status: os.stat_result | None = None) -> Directory:
         status = status or os.fstat(fd)
         made = Directory(fd, status)
-        if self._track is not None:
-            made.created = self._track.setdefault(made.key, set())
         if self.careful and status.st_mode & 0o700 != 0o700:
             made.mode = stat.S_IMODE(status.st_mode)
             os.fchmod(fd, made.mode | 0o700)
