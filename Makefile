@@ -7,7 +7,8 @@ VENV   ?= .venv
 PYTEST  = $(VENV)/bin/python -m pytest $(ARGS)
 # Ordinary users get the lists below as advice. The tests skip what they do not find, and say so.
 BUILD_PACKAGES = gcc libc6-dev $(shell $(PYTHON) -c 'import ensurepip' 2>/dev/null || echo python3-venv)
-TEST_PACKAGES  = busybox-static crun debootstrap groff-base iproute2 libseccomp2 procps runc skopeo strace uidmap umoci
+TEST_PACKAGES  = busybox-static crun debootstrap groff-base iproute2 libseccomp2 procps runc strace uidmap
+IMAGE_PACKAGES = docker-registry openssl skopeo umoci
 ENGINE_PACKAGES = buildah catatonit conmon containerd containernetworking-plugins criu curl docker-compose docker.io \
                   fuse-overlayfs iptables netavark podman slirp4netns
 BENCH_PACKAGES = bubblewrap crun runc
@@ -27,7 +28,7 @@ test: venv packages  ## run all tests; ARGS="-k name" chooses some
 	$(PYTEST)
 
 packages:  ## the Debian packages that tests use, when root
-	@$(call debian,$(TEST_PACKAGES) $(ENGINE_PACKAGES))
+	@$(call debian,$(TEST_PACKAGES) $(IMAGE_PACKAGES) $(ENGINE_PACKAGES))
 
 fuzz: venv  ## change valid configurations 100,000 times; ARGS="COUNT SEED" repeats a run
 	$(VENV)/bin/python -m tests.mutations $(ARGS)

@@ -238,7 +238,10 @@ class DigestMismatch(ImageError):
 
 
 class RegistryError(ImageError):
-    """A registry said no: ``status`` of HTTP, and ``code`` of the distribution specification where it gave one."""
+    """A registry said no: ``status`` of HTTP, and ``code`` of the distribution specification where it gave one.
+
+    A status of 0 is no answer at all: a connection that could not be made, or broke.
+    """
 
     def __init__(self, subject: str, status: int, code: str, reason: str) -> None:
         super().__init__(subject, reason)

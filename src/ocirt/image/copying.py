@@ -136,7 +136,7 @@ class Copy:
             target = manifests.manifest_as(manifest, media_type, self.source.name)
         config = self._config(manifest, wanted)
         layers = [
-            Layer(old, new, diff_id, self._compression(new))
+            Layer(old, new, diff_id, self._compression(old))
             for old, new, diff_id in zip(manifest.layers, target.layers, self._diff_ids(manifest, config), strict=True)
         ]
         target = evolve(target, layers=self._layers(layers, docker=manifests.is_docker(media_type)))
@@ -184,7 +184,13 @@ class Copy:
         if self.compression is not None:
             return self.compression if self.compression != current else None
         possible = self.destination.compressions
+        if layer.media_type == media.DOCKER_LAYER and self._is_registry and not self.preserve_digests:
+            return possible[0]  # nothing but docker's archives has these, and no digest of theirs was ever told
         return None if current in possible else possible[0]
+
+    @property
+    def _is_registry(self) -> bool:
+        return self.destination.name.startswith("docker:")
 
     def _layers(self, layers: Sequence[Layer], *, docker: bool) -> tuple[Descriptor, ...]:
         """Copy them, each once, several at a time; what they are at the destination."""
@@ -239,7 +245,7 @@ class Copy:
     def _progress(self, descriptor: Descriptor) -> Progress:
         if self.source.name.startswith("docker:"):
             return Progress("download", descriptor.digest.short, 0, descriptor.size)
-        if self.destination.name.startswith("docker:"):
+        if self._is_registry:
             return Progress("upload", descriptor.digest.short, 0, descriptor.size)
         return Progress("copy", descriptor.digest.short, 0, descriptor.size)
 
