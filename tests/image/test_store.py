@@ -17,11 +17,13 @@ import pytest
 from ocirt import Bundle, run
 from ocirt.archive.removal import remove_tree
 from ocirt.errors import BundleError, DigestMismatch, ImageError, ImageNotFound
-from ocirt.image import overlay
+from ocirt.image import overlay, record
 from ocirt.image.image import Image
 from ocirt.image.layers import DEAD, UNFINISHED
+from ocirt.image.reference import Location
+from ocirt.image.repack import repack
 from ocirt.image.store import Store, StoredImage, canonical
-from ocirt.image.transport import Progress
+from ocirt.image.transport import Access, Progress, open_destination, open_source
 from tests.engines.images import busybox_image
 from tests.image import support
 from tests.image.stacks import STACKS, devices, layers
@@ -189,7 +191,7 @@ def test_ten_bundles_cost_one_unpack(tmp_path: Path, store: Store, two: str) -> 
     for number in range(10):
         bundle = store.bundle(stored, tmp_path / f"bundle-{number}")
         assert Bundle.load(bundle.path).spec == bundle.spec
-        assert sorted(os.listdir(bundle.path)) == ["config.json", "rootfs", "upper", "work"]
+        assert sorted(os.listdir(bundle.path)) == ["config.json", record.FILE, "rootfs", "upper", "work"]
         size = sum(os.lstat(path).st_size for path, *_ in snapshot(str(bundle.path)) if os.path.isfile(path))
         assert size < 10_000
     assert snapshot(f"{store.root}/layers") == before
@@ -260,6 +262,24 @@ def test_runc_runs_such_a_bundle_too(tmp_path: Path, store: Store) -> None:
     command = ["runc", "--root", *place, f"ocirt-test-{os.getpid()}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     assert done.stdout == "hello\nf\n0\n", done.stderr
+
+
+def test_what_containers_wrote_can_be_repacked(tmp_path: Path, store: Store) -> None:
+    stored = busybox_in(store, tmp_path)
+    bundle = store.bundle(stored, tmp_path / "bundle")
+    change = "rm /etc/motd; echo new > /data/new; chmod 700 /data; rm -r /home/alice; mkdir /home/alice; mv /usr /opt"
+    assert run(["sh", "-c", change], bundle=bundle, root=tmp_path / "state", text=True).stderr == ""
+    layout = tmp_path / "layout"
+    with (
+        open_source(Location.parse(f"oci:{layout}:{support.TAG}"), Access()) as source,
+        open_destination(Location.parse(f"oci:{layout}:changed"), Access()) as destination,
+    ):
+        repack(bundle.path, source, destination)
+    name = f"oci:{layout}:changed"
+    again = store.bundle(store.pull(name), tmp_path / "again")
+    show = ["sh", "-c", "ls /etc /data /home/alice; cat /data/new; stat -c %a /data; ls -d /usr /opt"]
+    old, new = (run(show, bundle=each, root=tmp_path / "state", text=True) for each in (bundle, again))
+    assert old.stdout == new.stdout == "/data:\nf\nnew\n\n/etc:\ngroup\npasswd\n\n/home/alice:\nnew\n700\n/opt\n"
 
 
 def test_prune_removes_what_neither_an_image_nor_a_bundle_needs(tmp_path: Path, store: Store, two: str) -> None:

@@ -31,7 +31,7 @@ from ocirt.archive.ownership import Ownership
 from ocirt.bundle import Bundle
 from ocirt.errors import BundleError, ImageError, ImageNotFound
 from ocirt.host import Host
-from ocirt.image import files, overlay
+from ocirt.image import files, overlay, record
 from ocirt.image.conversion import Volumes, to_spec
 from ocirt.image.digest import Digest
 from ocirt.image.documents import MAX_DOCUMENT, Descriptor, ImageConfig, ImageDocument, Manifest, Platform
@@ -47,6 +47,10 @@ Pull = Literal["missing", "always", "never"]
 SYSTEM: Final = "/var/lib/ocirt"
 EMPTY, UPPER, WORK = "rootfs", "upper", "work"
 """What is in a bundle of a store: the mount point, what its containers wrote, and overlayfs's workplace."""
+
+
+WHOLE: Final = ("metacopy=off", "redirect_dir=nofollow", "index=off")
+"""Whatever this kernel's defaults: what is in ``upper`` is there as a whole, and can be repacked."""
 
 
 def default_root() -> str:
@@ -86,6 +90,10 @@ class StoredImage:
     @property
     def digest(self) -> Digest:
         return self.raw.digest
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return Descriptor(self.raw.media_type, self.digest, len(self.raw.data))
 
     @property
     def chain(self) -> tuple[Digest, ...]:
@@ -183,11 +191,11 @@ class Store:
     def images(self) -> tuple[StoredImage, ...]:
         """All, by name."""
         found: list[StoredImage] = []
-        for record in self._image_records():
+        for known in self._image_records():
             try:
-                found.append(self._loaded(record))
+                found.append(self._loaded(known))
             except ImageNotFound:
-                if os.path.lexists(f"{self.root}/images/{_file_name(record.name)}"):  # else removed meanwhile
+                if os.path.lexists(f"{self.root}/images/{_file_name(known.name)}"):  # else removed meanwhile
                     raise
         return tuple(sorted(found, key=lambda image: image.name))
 
@@ -240,16 +248,16 @@ class Store:
             raise ImageNotFound(stored.name, "has lost layers: pull it again")
         os.makedirs(parent, exist_ok=True)
         with held, making(parent, f"{UNFINISHED}{name}", wait=False) as made:
-            _furnish(made, held.trees)
+            self._furnish(made, stored, held.trees)
             if spec is None:
                 with overlay.merged(held.trees) as root:  # which knows who the image's user is
                     spec = to_spec(stored.config, root, volumes=volumes, terminal=terminal)
             document = over_layers(spec, held.trees, target)
             with open(f"{made.path}/config.json", "x", encoding="utf-8") as file:
                 file.write(document.dumps())
-            record = _BundleRecord(target, tuple(map(_layer_name, held.trees)))
+            needs = _BundleRecord(target, tuple(map(_layer_name, held.trees)))
             with self._new_file("bundles") as reference:
-                reference.write(record.dumps())
+                reference.write(needs.dumps())
                 reference.publish(f"{token_hex(8)}.json")
                 made.finish(name)  # while the reference is locked: until now it speaks of nothing
         return Bundle(target, document)
@@ -265,6 +273,17 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({self.root!r})"
+
+    def _furnish(self, made: Making, stored: StoredImage, trees: Sequence[str]) -> None:
+        """What is in a bundle besides config.json, and what ``repack`` needs to know of it."""
+        for part in (EMPTY, UPPER, WORK):
+            os.mkdir(part, 0o755 if part != WORK else 0o700, dir_fd=made.fd)
+        upper = os.open(UPPER, FLAGS, dir_fd=made.fd)
+        try:
+            copy_root(trees[0], upper)
+            record.write_upper(made.path, upper, stored.descriptor, self.layers.ownership, directory=UPPER)
+        finally:
+            os.close(upper)
 
     def _record(self, name: str, image: Image) -> None:
         """An image is here from the moment that its name is; its documents are there before."""
@@ -301,11 +320,11 @@ class Store:
             if name.endswith(".json") and (data := self._read(f"images/{name}")) is not None:
                 yield _ImageRecord.loads(data, name)
 
-    def _loaded(self, record: _ImageRecord) -> StoredImage:
-        raw = Raw(self._blob(record.manifest.digest, record.name), record.manifest.media_type)
-        manifest = Manifest.loads(raw.data, record.name)
-        config = ImageConfig.loads(self._blob(manifest.config.digest, record.name), record.name)
-        return StoredImage(record.name, raw, manifest, config)
+    def _loaded(self, known: _ImageRecord) -> StoredImage:
+        raw = Raw(self._blob(known.manifest.digest, known.name), known.manifest.media_type)
+        manifest = Manifest.loads(raw.data, known.name)
+        config = ImageConfig.loads(self._blob(manifest.config.digest, known.name), known.name)
+        return StoredImage(known.name, raw, manifest, config)
 
     def _blob(self, digest: Digest, what: str) -> bytes:
         data = self._read(f"blobs/{_blob_name(digest)}")
@@ -315,8 +334,8 @@ class Store:
 
     def _used_layers(self) -> set[str]:
         used = {_layer_name(self.layers.tree(each)) for image in self.images() for each in image.chain}
-        for _, record in self._bundle_records():
-            used.update(record.layers)
+        for _, known in self._bundle_records():
+            used.update(known.layers)
         return used
 
     def _bundle_records(self) -> Iterator[tuple[str, _BundleRecord]]:
@@ -326,13 +345,13 @@ class Store:
 
     def _forget_bundles(self) -> Iterator[str]:
         """Those that somebody removed, as people remove bundles: by removing the directory."""
-        for name, record in self._bundle_records():
-            if not os.path.lexists(f"{record.path}/config.json"):
+        for name, known in self._bundle_records():
+            if not os.path.lexists(f"{known.path}/config.json"):
                 with suppress(FileNotFoundError, BlockingIOError), open(f"{self.root}/bundles/{name}", "rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if not os.path.lexists(f"{record.path}/config.json"):
+                    if not os.path.lexists(f"{known.path}/config.json"):
                         os.unlink(file.name)
-                        yield record.path
+                        yield known.path
 
     def _prune_blobs(self) -> Iterator[str]:
         with files.Directory.open(f"{self.root}/blobs") as directory, directory.locked():
@@ -358,23 +377,12 @@ def canonical(name: str | Location) -> str:
 
 def over_layers(document: Spec, trees: Sequence[str], bundle: str) -> Spec:
     """The configuration with these trees, the top one first, as its root, which the bundle's ``upper`` lies over."""
-    options = [f"lowerdir={':'.join(trees)}", f"upperdir={bundle}/{UPPER}", f"workdir={bundle}/{WORK}"]
+    options = [f"lowerdir={':'.join(trees)}", f"upperdir={bundle}/{UPPER}", f"workdir={bundle}/{WORK}", *WHOLE]
     host = Host.probe()
     if not host.privileged or host.in_user_namespace:
         options.append("userxattr")
     root = Mount("/", "overlay", "overlay", tuple(options))
     return document.evolve(root=document.root.evolve(path=EMPTY), mounts=(root, *document.mounts))
-
-
-def _furnish(made: Making, trees: Sequence[str]) -> None:
-    """What is in a bundle besides config.json."""
-    for part in (EMPTY, UPPER, WORK):
-        os.mkdir(part, 0o755 if part != WORK else 0o700, dir_fd=made.fd)
-    upper = os.open(UPPER, FLAGS, dir_fd=made.fd)
-    try:
-        copy_root(trees[0], upper)
-    finally:
-        os.close(upper)
 
 
 def _is_for(stored: StoredImage, platform: Platform | None) -> bool:
