@@ -17,7 +17,7 @@ import pytest
 from ocirt import Bundle, run
 from ocirt.archive.removal import remove_tree
 from ocirt.errors import BundleError, DigestMismatch, ImageError, ImageNotFound
-from ocirt.image import overlay, record
+from ocirt.image import copy, overlay, record
 from ocirt.image.image import Image
 from ocirt.image.layers import DEAD, UNFINISHED
 from ocirt.image.reference import Location
@@ -26,6 +26,7 @@ from ocirt.image.store import Store, StoredImage, canonical
 from ocirt.image.transport import Access, Progress, open_destination, open_source
 from tests.engines.images import busybox_image
 from tests.image import support
+from tests.image.servers import registry
 from tests.image.stacks import STACKS, devices, layers
 from tests.image.support import busybox_layout, make_layout, tar
 from tests.image.test_unpack import TWO, killed_when_it_stalls, size_of_layers
@@ -34,6 +35,8 @@ from tests.rootless.user import GID, UID, User, make_user
 from tests.support import SECONDS, busybox, host_mounts
 
 pytestmark = pytest.mark.root
+
+OPEN = Access(http=True)
 
 
 @pytest.fixture
@@ -183,6 +186,20 @@ def test_content_that_is_not_what_its_digest_says_leaves_no_layer(tmp_path: Path
 
 def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def test_an_image_without_layers_is_not_kept(tmp_path: Path, store: Store) -> None:
+    with pytest.raises(ImageError, match="has no layers"):
+        store.pull(f"oci:{make_layout(tmp_path / 'layout')}:{support.TAG}")
+    assert store.images() == ()
+
+
+def test_the_same_layer_may_be_there_twice(tmp_path: Path, store: Store) -> None:
+    layout = make_layout(tmp_path / "layout", [TWO[0], TWO[1], TWO[0]])
+    stored = store.pull(f"oci:{layout}:{support.TAG}")
+    assert len(layer_names(store)) == 3
+    with Image.open(f"oci:{layout}:{support.TAG}") as image:
+        assert merged(store, stored) == tree(image.unpack(tmp_path / "bundle").rootfs)
 
 
 def test_ten_bundles_cost_one_unpack(tmp_path: Path, store: Store, two: str) -> None:
@@ -461,3 +478,41 @@ def test_an_image_with_many_layers(tmp_path: Path, store: Store) -> None:
     )
     bundle = store.bundle(store.pull(f"oci:{made}:{support.TAG}"), tmp_path / "bundle")
     assert run([], bundle=bundle, root=tmp_path / "state", text=True).stdout == f"{count}\n{count - 1}"
+
+
+@pytest.mark.usefixtures("home")
+def test_from_a_registry_every_layer_is_fetched_once(tmp_path: Path, store: Store) -> None:
+    """Though some are fetched before it is their turn; by what Debian's registry writes into its log."""
+    count = 6
+    stack = [tar({f"file-{number}": os.urandom(300_000), "last": str(number).encode()}) for number in range(count)]
+    layout = make_layout(tmp_path / "layout", stack, compression="none")
+    (tmp_path / "registry").mkdir()
+    with registry(tmp_path / "registry") as place:
+        name = f"{place}/team/app:1"
+        copy(f"oci:{layout}:{support.TAG}", f"docker://{name}", dst_access=OPEN)
+        stored = store.pull(name, access=OPEN)
+        assert store.pull(name, access=OPEN) == stored
+        log = (tmp_path / "registry/registry.log").read_text().splitlines()
+    assert stored.name == name
+    done = [line for line in log if "response completed" in line and '"http.request.method":"GET"' in line]
+    digests = [str(layer.digest) for layer in stored.manifest.layers]
+    assert [sum(f"/blobs/{digest}" in line for line in done) for digest in digests] == [1] * count
+    assert merged(store, stored) == merged(store, store.pull(f"oci:{layout}:{support.TAG}"))
+    assert set(merged(store, stored)) == {".", "last", *(f"file-{number}" for number in range(count))}
+
+
+@pytest.mark.usefixtures("home")
+def test_an_error_of_a_layer_that_is_fetched_ahead_is_told(tmp_path: Path, store: Store) -> None:
+    """Its registry has lost it."""
+    third = tar({"three": b"3"})
+    layout = make_layout(tmp_path / "layout", [*TWO, third], compression="none")
+    (tmp_path / "registry").mkdir()
+    with registry(tmp_path / "registry") as place:
+        name = f"{place}/team/app:1"
+        copy(f"oci:{layout}:{support.TAG}", f"docker://{name}", dst_access=OPEN)
+        (blob,) = (tmp_path / "registry").rglob(f"{digest_of(third)}/data")
+        blob.unlink()
+        with pytest.raises(ImageError):
+            store.pull(name, access=OPEN)
+    assert store.images() == ()
+    assert len(layer_names(store)) == 2

@@ -49,6 +49,9 @@ EMPTY, UPPER, WORK = "rootfs", "upper", "work"
 """What is in a bundle of a store: the mount point, what its containers wrote, and overlayfs's workplace."""
 
 
+TRIES: Final = 5
+"""So often an image's documents may be gone when they are read, and its name nonetheless be there."""
+
 WHOLE: Final = ("metacopy=off", "redirect_dir=nofollow", "index=off")
 """Whatever this kernel's defaults: what is in ``upper`` is there as a whole, and can be repacked."""
 
@@ -175,8 +178,13 @@ class Store:
         limits: ExtractLimits | None = None,
         report: Report | None = None,
     ) -> tuple[StoredImage, Held]:
-        """Have this image here, under this name, with its layers held."""
+        """Have this image here, under this name, with its layers held.
+
+        :raises ImageError: it has no layers, or they are not as they should be.
+        """
         known = canonical(name)
+        if not image.layers:
+            raise ImageError(known, "has no layers, so there is nothing that a container could be made of")
         chain = chain_ids([layer.diff_id for layer in image.layers])
         wanted = [image.layers[number] for number in self.layers.missing(chain)]
         with image.supply(wanted, report) as supply:
@@ -189,23 +197,21 @@ class Store:
         return StoredImage(known, image.raw, image.manifest, image.config), held
 
     def images(self) -> tuple[StoredImage, ...]:
-        """All, by name."""
-        found: list[StoredImage] = []
-        for known in self._image_records():
-            try:
-                found.append(self._loaded(known))
-            except ImageNotFound:
-                if os.path.lexists(f"{self.root}/images/{_file_name(known.name)}"):  # else removed meanwhile
-                    raise
+        """All, by name.
+
+        :raises ImageNotFound: one has lost its documents.
+        """
+        names = [name for name in os.listdir(f"{self.root}/images") if name.endswith(".json")]
+        found = [stored for name in names if (stored := self._stored(name)) is not None]
         return tuple(sorted(found, key=lambda image: image.name))
 
     def image(self, name: str | Location) -> StoredImage:
         """:raises ImageNotFound: there is none of this name."""
         wanted = canonical(name)
-        data = self._read(f"images/{_file_name(wanted)}")
-        if data is None:
+        stored = self._stored(_file_name(wanted))
+        if stored is None:
             raise ImageNotFound(wanted, f"is not in the store {self.root}")
-        return self._loaded(_ImageRecord.loads(data, wanted))
+        return stored
 
     def remove(self, name: str | Location) -> None:
         """Forget the name. What it stood for goes with the next ``prune``, unless others need it.
@@ -315,10 +321,18 @@ class Store:
         except FileNotFoundError:
             return None
 
-    def _image_records(self) -> Iterator[_ImageRecord]:
-        for name in os.listdir(f"{self.root}/images"):
-            if name.endswith(".json") and (data := self._read(f"images/{name}")) is not None:
-                yield _ImageRecord.loads(data, name)
+    def _stored(self, file: str) -> StoredImage | None:
+        """``None`` if there is none of this name, or not any more: it may go, and come again, while we look."""
+        for tries_left in range(TRIES - 1, -1, -1):
+            data = self._read(f"images/{file}")
+            if data is None:
+                return None
+            try:
+                return self._loaded(_ImageRecord.loads(data, file))
+            except ImageNotFound:
+                if not tries_left:
+                    raise
+        return None
 
     def _loaded(self, known: _ImageRecord) -> StoredImage:
         raw = Raw(self._blob(known.manifest.digest, known.name), known.manifest.media_type)
