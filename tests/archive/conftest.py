@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from attrs import field, frozen
 
-from ocirt.archive.extraction import Extracted, extract
+from ocirt.archive.extraction import extract
 from ocirt.archive.removal import remove_tree
+from ocirt.archive.results import Extracted
 from tests.archive.trees import Entry, snapshot, untouched
 
 

@@ -14,7 +14,8 @@ from typing import TypeAlias
 import pytest
 from attrs import field, frozen
 
-from ocirt.archive.extraction import ExtractLimits, extract
+from ocirt.archive.extraction import extract
+from ocirt.archive.limits import ExtractLimits
 from ocirt.errors import ArchiveError
 from tests.archive.building import (
     BLOCK,

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from ocirt import Bundle, Spec
-from ocirt.archive.extraction import ExtractLimits
+from ocirt.archive.limits import ExtractLimits
 from ocirt.archive.ownership import Ownership
 from ocirt.errors import ArchiveError, BundleError
 from ocirt.spec import IDMapping

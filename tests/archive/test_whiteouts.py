@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from ocirt.archive.extraction import Extracted
+from ocirt.archive.results import Extracted
 from ocirt.errors import ArchiveError
 from tests.archive.building import character, directory, extended, file, hardlink, layer, symlink
 from tests.archive.conftest import Place
@@ -161,9 +161,23 @@ def test_an_implied_directory_in_the_place_of_a_whiteout_is_opaque(place: Place)
     assert opaque(place, "a/d")
     assert not opaque(place, "a/d/e")
     assert found.implied == ("a", "a/d", "a/d/e")
-    assert is_whiteout(place, "a/d/y")
+    assert place.names() == {"a", "a/d", "a/d/e", "a/d/e/x"}
 
 
 def test_a_file_is_no_directory_in_a_layer_either(place: Place) -> None:
     with pytest.raises(ArchiveError, match="Not a directory"):
         overlay(place, file("f"), file("f/x"))
+
+
+def test_below_a_file_there_is_nothing_to_hide(place: Place) -> None:
+    overlay(place, file("f", b"1"), file("f/.wh.x"), file("f/g/.wh..wh..opq"))
+    assert (place.root / "f").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_nothing_is_hidden_where_nothing_shows(place: Place, order: tuple[int, ...]) -> None:
+    """overlayfs lists the whiteouts of a directory that it does not merge."""
+    parts = (file("d/.wh..wh..opq"), file("d/e/.wh.x", mtime=4) + file("d/.wh.y") + directory("d/e", mtime=5))
+    overlay(place, *(parts[number] for number in order), file("d/.wh.z"), file("d/z", b"1"), file("q/.wh.kept"))
+    assert place.names() == {"d", "d/e", "d/z", "q", "q/kept"}
+    assert os.stat(place.root / "d/e").st_mtime == 5

@@ -8,65 +8,30 @@ whiteouts remove what lower layers made and never what their own layer makes, wh
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
-from attrs import frozen
-
 from ocirt.archive.headers import Archive, Kind, Member
+from ocirt.archive.limits import Budget, ExtractLimits
 from ocirt.archive.metadata import Dresser
+from ocirt.archive.overlay import DEVICE, Overlay, is_whiteout
 from ocirt.archive.ownership import Ownership
 from ocirt.archive.paths import DIRECTORY, SINGLE, Directory, Tree, clean, openat2
 from ocirt.archive.removal import remove
+from ocirt.archive.results import Extracted
 from ocirt.archive.source import Stream
 from ocirt.archive.whiteouts import PREFIX, hidden, is_in_one
 from ocirt.errors import ArchiveError
+
+__all__ = ["ExtractLimits", "Extracted", "Whiteouts", "extract"]
 
 Whiteouts: TypeAlias = Literal["apply", "overlay", "refuse", "keep"]
 """What becomes of ``.wh.`` files: what they name is removed; overlayfs' own form of them; an error; files as any."""
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_WHITEOUT: Final = os.makedev(0, 0)
-
-
-@frozen
-class ExtractLimits:
-    """What an archive may ask for at most. ``None`` is no limit."""
-
-    bytes: int | None = None
-    """Of data, holes not counted."""
-    entries: int | None = 5_000_000
-    """Members, and directories that are made for them: each takes an inode, and up to a hundred bytes of memory."""
-
-
-@frozen
-class Extracted:
-    """What was in the archive, and what of it could not be had."""
-
-    entries: int
-    bytes: int
-    whiteouts: int
-    implied: tuple[str, ...]
-    """Directories of which the archive said nothing but that there is something in them."""
-    placeholders: tuple[str, ...]
-    """Devices that became empty files."""
-    skipped_xattrs: Mapping[str, int]
-    """Extended attributes that were not set, with their numbers of files."""
-    opaque_root: bool
-    """Nothing of lower layers is to be seen at all, which overlayfs cannot be told in the root of a layer."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """The same, in words."""
-        devices = len(self.placeholders)
-        first = f"{devices} device{'s' * (devices != 1)} became empty files: {', '.join(self.placeholders[:5])}"
-        if devices > 5:
-            first += ", ..."
-        rest = (f"the attribute {name} was not set on {count} files" for name, count in self.skipped_xattrs.items())
-        return (*((first,) if devices else ()), *rest)
 
 
 def extract(
@@ -78,7 +43,7 @@ def extract(
     keep_dirlinks: bool = False,
     userxattr: bool = False,
     needs_end: bool = True,
-    limits: ExtractLimits = ExtractLimits(),  # frozen
+    limits: ExtractLimits = ExtractLimits(),  # noqa: B008  # frozen
 ) -> Extracted:
     """Extract a tar archive into the directory ``root``, a path or a descriptor, which nobody else changes meanwhile.
 
@@ -125,69 +90,49 @@ class _Extraction:
         self._mode = whiteouts
         self._applies = track
         self._keep_dirlinks = keep_dirlinks
-        self._opaque = "user.overlay.opaque" if userxattr else "trusted.overlay.opaque"
-        self._entries_left = limits.entries if limits.entries is not None else -1
-        self._bytes_left = limits.bytes if limits.bytes is not None else -1
-        self._limits = limits
-        self._member: Member | None = None
-        self._entries = self._bytes = self._whiteouts = 0
+        self._overlay = Overlay(self._tree, userxattr=userxattr) if whiteouts == "overlay" else None
+        self._budget = Budget(limits)
+        self._name = ""
+        self._entries = self._whiteouts = 0
         self._implied: list[str] = []
         self._placeholders: list[str] = []
-        self._opaque_root = False
 
     def run(self) -> Extracted:
-        member = None
         try:
             for member in self._archive:
-                self._member = member
-                self._count()
+                self._name = member.name
+                self._entries += 1
+                self._budget.take_entry(member.name)
+                self._budget.take_bytes(self._archive.stored, member.name)
                 self._place(member)
                 self._tree.tidy()
+            if self._overlay is not None:
+                self._overlay.drop_idle()
             self._tree.close()
         except OSError as error:
             if error is self._archive.source.failure:
                 raise
-            name = member.name if member is not None else ""
-            raise ArchiveError(name, f"cannot be made: {self._reason(error, name)}") from error
+            raise ArchiveError(self._name, f"cannot be made: {self._reason(error)}") from error
         return Extracted(
             self._entries,
-            self._bytes,
+            self._budget.bytes,
             self._whiteouts,
             tuple(self._implied),
             tuple(self._placeholders),
             dict(self._dresser.skipped),
-            self._opaque_root,
+            self._overlay is not None and self._overlay.opaque_root,
         )
 
     def close(self) -> None:
         self._tree.abandon()
 
-    def _reason(self, error: OSError, member: str) -> str:
+    def _reason(self, error: OSError) -> str:
         text = error.strerror or str(error)
-        if error.filename and error.filename != member and len(str(error.filename)) < 256:
+        if error.filename and error.filename != self._name and len(str(error.filename)) < 256:
             text += f": {error.filename!r}"
         if isinstance(error, PermissionError) and os.geteuid() != 0 and not self._ownership.rootless:
             text += "; an ordinary user's files are the user's own: rootless=True keeps other owners aside"
         return text
-
-    def _count(self) -> None:
-        self._entries += 1
-        self._take_entry()
-        stored = self._archive.stored
-        self._bytes += stored
-        if self._bytes_left >= 0:
-            if stored > self._bytes_left:
-                raise ArchiveError(self._name, f"the archive has more than {self._limits.bytes} bytes of data")
-            self._bytes_left -= stored
-
-    def _take_entry(self) -> None:
-        if self._entries_left == 0:
-            raise ArchiveError(self._name, f"the archive has more than {self._limits.entries} entries")
-        self._entries_left -= 1
-
-    @property
-    def _name(self) -> str:
-        return self._member.name if self._member is not None else ""
 
     def _place(self, member: Member) -> None:
         if not member.name:
@@ -263,8 +208,8 @@ class _Extraction:
                 replaced = True
         made = self._tree.child(directory, name, path)
         self._dress_directory(made, member)
-        if replaced and self._mode == "overlay":
-            os.setxattr(made.fd, self._opaque, b"y")
+        if replaced and self._overlay is not None:
+            self._overlay.make_opaque(made, path)
 
     def _dress_directory(self, directory: Directory, member: Member) -> None:
         """Times, and a mode that would keep us out, are for when we are done with it."""
@@ -278,26 +223,25 @@ class _Extraction:
         try:
             return self._tree.directory(path, self._make_parent)
         except NotADirectoryError:
-            if self._mode != "overlay" or not self._uncover(path):
+            if self._overlay is None or not self._uncover(path, self._overlay):
                 raise
         return self._tree.directory(path, self._make_parent)
 
-    def _uncover(self, path: str) -> bool:
+    def _uncover(self, path: str, overlay: Overlay) -> bool:
         """A directory in the place of a whiteout of this layer, on the way to something else of this layer."""
         at = ""
         for name in path.split("/"):
             above = self._tree.directory(at)
             at = f"{at}/{name}" if at else name
-            status = os.stat(name, dir_fd=above.fd, follow_symlinks=False)
-            if stat.S_ISCHR(status.st_mode) and status.st_rdev == _WHITEOUT:
+            if is_whiteout(os.stat(name, dir_fd=above.fd, follow_symlinks=False)):
                 self._clear(above, name)
-                os.setxattr(self._make_parent(above, name, at).fd, self._opaque, b"y")
+                overlay.make_opaque(self._make_parent(above, name, at), at)
                 return True
         return False
 
     def _make_parent(self, parent: Directory, name: str, path: str) -> Directory:
         """A directory that the archive implies: root's, open to all, as old as can be."""
-        self._take_entry()
+        self._budget.take_entry(self._name)
         self._implied.append(path)
         os.mkdir(name, 0o755, dir_fd=parent.fd)
         made = self._tree.child(parent, name, path)
@@ -329,7 +273,7 @@ class _Extraction:
             raise ArchiveError(member.name, f"a hard link to {member.target!r}, which is a directory")
         if source is directory and target == name:
             raise ArchiveError(member.name, "a hard link to itself")
-        if self._mode == "overlay" and stat.S_ISCHR(status.st_mode) and status.st_rdev == _WHITEOUT:
+        if self._overlay is not None and is_whiteout(status):
             raise ArchiveError(member.name, f"a hard link to {member.target!r}, which was removed")
         try:
             os.link(target, name, src_dir_fd=source.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
@@ -343,7 +287,7 @@ class _Extraction:
             if not (0 <= member.major < 1 << 12 and 0 <= member.minor < 1 << 20):
                 raise ArchiveError(member.name, f"there is no device {member.major}:{member.minor}")
             device = os.makedev(member.major, member.minor)
-            if kind == stat.S_IFCHR and device == _WHITEOUT and self._mode == "overlay":
+            if kind == stat.S_IFCHR and device == DEVICE and self._overlay is not None:
                 raise ArchiveError(member.name, "the device 0:0 would be a whiteout here")
             if self._ownership.rootless:
                 self._placeholder(member, directory, name)
@@ -383,6 +327,8 @@ class _Extraction:
         mode = os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_mode
         if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
             self._tree.forget()
+        if self._overlay is not None:
+            self._overlay.uncover(directory, name)
         remove(directory.fd, name)
 
     def _whiteout(self, member: Member, head: str, name: str) -> None:
@@ -390,8 +336,9 @@ class _Extraction:
             raise ArchiveError(member.name, "a whiteout, but this is no layer of an image")
         target = hidden(member, name)
         self._whiteouts += 1
-        if self._mode == "overlay":
-            self._hide(member, self._parent(head), target)
+        if self._overlay is not None:
+            with contextlib.suppress(NotADirectoryError):  # it has become a file
+                self._overlay.hide(member, self._parent(head), head, target)
             return
         if not self._applies:
             return
@@ -418,23 +365,6 @@ class _Extraction:
         if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
             self._tree.forget()
         remove(directory.fd, name, self._tree.created)
-
-    def _hide(self, member: Member, directory: Directory, target: str | None) -> None:
-        """In overlayfs' form (its documentation in Linux): a device 0:0, or an attribute of a directory."""
-        if target is None:
-            if directory is self._tree.root:
-                self._opaque_root = True
-            os.setxattr(directory.fd, self._opaque, b"y")
-            return
-        try:
-            os.mknod(target, stat.S_IFCHR, _WHITEOUT, dir_fd=directory.fd)
-        except FileExistsError:
-            # This layer's own. As a directory it would show what a lower layer has in it.
-            if stat.S_ISDIR(os.stat(target, dir_fd=directory.fd, follow_symlinks=False).st_mode):
-                made = self._tree.child(directory, target, clean(member.name).rpartition("/")[0] + f"/{target}")
-                os.setxattr(made.fd, self._opaque, b"y")
-            return
-        os.utime(target, ns=(member.atime, member.mtime), dir_fd=directory.fd, follow_symlinks=False)
 
 
 def _has_entries(directory: int) -> bool:
