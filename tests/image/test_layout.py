@@ -441,6 +441,44 @@ def test_who_is_killed_leaves_nothing_that_looks_whole(tmp_path: Path, transport
     assert not [name for name in files(tmp_path) if ".ocirt-" in name]
 
 
+KILLED = """
+import sys
+from ocirt import image
+image.copy(*sys.argv[1:])
+"""
+
+
+CALLS = {
+    "oci": ("renameat", "fsync", "mkdirat,mkdir", "write"),
+    "oci-archive": ("renameat", "fsync", "pwrite64,ftruncate"),
+}
+
+
+@pytest.mark.parametrize(("transport", "call"), [(name, call) for name, calls in CALLS.items() for call in calls])
+def test_a_kill_at_any_call_leaves_the_old_image_or_the_new_one(tmp_path: Path, transport: str, call: str) -> None:
+    """At each one of a thread's that changes anything, counted until none is left to be killed at."""
+    support.need("strace")
+    one, two = (support.make_layout(tmp_path / name, [support.tar({name: b"x" * 5000})]) for name in "ab")
+    digests = {names(one)[0][1], names(two)[0][1]}
+    codes: list[int] = []
+    while 0 not in codes:
+        directory = tmp_path / f"{len(codes)}"
+        directory.mkdir()
+        place = f"{transport}:{directory}/l:v1"
+        image.copy(f"oci:{one}", place)
+        inject = f"--inject={call}:signal=KILL:when={len(codes) + 1}"
+        command = ["strace", "-f", "-qq", f"--output={tmp_path}/log", f"--trace={call}", inject]
+        done = subprocess.run([*command, sys.executable, "-B", "-c", KILLED, f"oci:{two}", place], check=False)
+        codes.append(done.returncode)
+        assert str(read(place).digest) in digests
+        image.copy(place, f"oci-archive:{tmp_path}/whole.tar", compression="zstd")  # which verifies all of it
+        image.copy(f"oci:{two}", place)
+        assert str(read(place).digest) == names(two)[0][1]
+        assert not [name for name in files(directory) if ".ocirt-" in name]
+    assert len(codes) > 1
+    assert set(codes[:-1]) == {-signal.SIGKILL}
+
+
 def test_what_is_being_written_is_not_swept_away(tmp_path: Path) -> None:
     made = support.make_layout(tmp_path / "made", LAYERS)
     with subprocess.Popen(
