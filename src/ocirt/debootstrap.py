@@ -135,7 +135,9 @@ def _command(
         if not NAME.fullmatch(word) and word != "-":
             raise ValueError(f"{word!r} is no name of a suite, variant, package or component")
     if mirror is not None and not MIRROR.fullmatch(mirror):
-        raise ValueError(f"{mirror!r} is no mirror: expected an address such as http://deb.debian.org/debian")
+        raise ValueError(
+            f"{mirror!r} is no mirror: expected an address that begins with http:, https: or file:, or a path"
+        )
     options = [f"--variant={variant}"]
     if include:
         options.append(f"--include={','.join(include)}")
