@@ -98,6 +98,19 @@ def test_an_owner_without_an_id_in_the_container_is_an_error(tree: Path) -> None
         entries(tree, Ownership(mappings, mappings))
 
 
+@pytest.mark.root
+def test_capabilities_that_the_containers_root_gave_are_as_roots(tree: Path) -> None:
+    mappings = (IDMapping(0, 100000, 65536),)
+    for path in (tree, *tree.rglob("*")):
+        os.lchown(path, 100000, 100000)
+    sets = bytes(range(16))
+    os.setxattr(tree / "etc/passwd", "security.capability", b"\1\0\0\3" + sets + (100000).to_bytes(4, "little"))
+    os.setxattr(tree / "etc", "security.capability", b"\0\0\0\3" + sets + (7).to_bytes(4, "little"))
+    found = entries(tree, Ownership(mappings, mappings))
+    assert found[b"etc/passwd"].xattrs == ((b"security.capability", b"\1\0\0\2" + sets),)
+    assert found[b"etc"].xattrs == ((b"security.capability", b"\0\0\0\3" + sets + b"\7\0\0\0"),)
+
+
 def test_what_is_read_is_what_was_written(tree: Path) -> None:
     os.setxattr(tree / "etc/passwd", "user.kept", b"\0\xff")
     record = recorded(tree)

@@ -467,6 +467,18 @@ def test_by_default_it_is_for_this_machine_and_does_nothing(rootfs: Path, tmp_pa
     assert "config" not in found or found["config"] == {}
 
 
+def test_dockers_archives_take_it_too(rootfs: Path, tmp_path: Path) -> None:
+    need("skopeo")
+    archive = f"docker-archive:{tmp_path / 'archive'}"
+    with open_destination(Location.parse(f"{archive}:example/name:tag"), Access()) as made:
+        packed = from_rootfs(rootfs, made)
+    skopeo("copy", archive, f"oci:{tmp_path / 'layout'}:copy")
+    assert picture(unpack(tmp_path / "layout", "copy", tmp_path / "again")) == picture(rootfs)
+    assert document(tmp_path / "layout", "copy", config=True)["rootfs"]["diff_ids"] == [
+        str(digest) for digest in packed.config.rootfs.diff_ids
+    ]
+
+
 def test_the_same_directory_is_the_same_image(rootfs: Path, tmp_path: Path) -> None:
     packing = Packing(source_date_epoch=1000)
     subprocess.run(["cp", "-a", rootfs, tmp_path / "copy"], check=True)

@@ -24,6 +24,8 @@ CHUNK: Final = 256 * 1024
 HOST_XATTRS: Final = frozenset(("security.selinux", "system.nfs4_acl", ROOTLESS_XATTR))
 """Of the host where a file lies, not of the file (umoci leaves them out too)."""
 
+CAPABILITY_XATTR: Final = "security.capability"
+
 OVERLAY_XATTRS: Final = ("trusted.overlay.", "user.overlay.")
 """What overlayfs notes about its own layers (the kernel's filesystems/overlayfs.rst)."""
 
@@ -192,6 +194,18 @@ class Walk:
             status.st_dev,
         )
 
+    def _of_any_host(self, capabilities: bytes) -> bytes:
+        """Capabilities of a file as they are where IDs are not mapped.
+
+        The kernel notes with them whose root gave them, by its host ID (capabilities(7), File capability versioning).
+        """
+        if len(capabilities) != 24 or capabilities[3] != 3:
+            return capabilities
+        root_id = int.from_bytes(capabilities[20:], "little")
+        if root_id != self._ownership.host_ids(0, 0)[0]:
+            return capabilities
+        return capabilities[:3] + b"\2" + capabilities[4:20]
+
     def _xattrs(self, path: bytes, where: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], bytes | None]:
         """A file's attributes, and the one that holds its owner. No attribute's reading opens the file."""
         follow = not path  # the root is a descriptor: the last component of its path leads to it
@@ -216,8 +230,10 @@ class Walk:
                 raise
             if name == ROOTLESS_XATTR:
                 owner = value
-            else:
-                kept.append((os.fsencode(name), value))
+                continue
+            if name == CAPABILITY_XATTR:
+                value = self._of_any_host(value)
+            kept.append((os.fsencode(name), value))
         return tuple(kept), owner
 
 

@@ -48,7 +48,8 @@ FROM_ROOTFS: Final = "ocirt image from-rootfs"
 class Packing:
     """How a layer is made."""
 
-    compression: media.Compression = "gzip"
+    compression: media.Compression | None = None
+    """By default gzip, which everybody reads, or what the destination takes."""
     level: int | None = None
     source_date_epoch: int | None = None
     """Seconds: when the image is made, and no file in the layer is newer. By default the variable of that name."""
@@ -273,18 +274,20 @@ def _put_layer(
     archive: Iterator[bytes], destination: Destination, packing: Packing, *, docker: bool
 ) -> tuple[Descriptor, Digest]:
     compression = packing.compression
+    if compression is None:
+        compression = "gzip" if "gzip" in destination.compressions else destination.compressions[0]
     if compression not in destination.compressions:
         raise ImageError(destination.name, f"takes no layers compressed by {compression}")
     plain = Pieces(_reported(archive, packing.report))
-    with _compressed(plain, packing) as stream:
+    with _compressed(plain, compression, packing.level) as stream:
         digest, size = destination.put_blob(stream)
     return Descriptor(media.layer(compression, docker=docker), digest, size), plain.diff_id
 
 
-def _compressed(plain: Pieces, packing: Packing) -> AbstractContextManager[Readable]:
-    if packing.compression == "gzip":
-        return Gzip(plain, packing.level)
-    return nullcontext(Compressed(plain, packing.compression, packing.level))
+def _compressed(plain: Pieces, compression: media.Compression, level: int | None) -> AbstractContextManager[Readable]:
+    if compression == "gzip":
+        return Gzip(plain, level)
+    return nullcontext(Compressed(plain, compression, level))
 
 
 def _reported(archive: Iterator[bytes], report: Report | None) -> Iterator[bytes]:
@@ -306,7 +309,8 @@ def _copied(base: Base, destination: Destination, *, docker: bool) -> tuple[Desc
         if compression not in destination.compressions:
             reason = f"takes no layers compressed by {compression}: repack into a layout, and copy that"
             raise ImageError(destination.name, reason)
-        same = layer.evolve(media_type=media.layer(compression, docker=docker))
+        known_there = layer.media_type.startswith(media.DOCKER if docker else media.OCI)
+        same = layer if known_there else layer.evolve(media_type=media.layer(compression, docker=docker))
         if not destination.has_blob(same):
             with base.source.blob(layer) as stream:
                 what = f"{base.source.name}: layer {layer.digest.short}"
