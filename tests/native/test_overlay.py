@@ -36,7 +36,7 @@ PRIVATE = SetPropagation(PROPAGATION["private"] | RECURSIVE)
 
 def layers(directory: Path, count: int) -> tuple[str, ...]:
     """Directories with long paths, each with a file of its own."""
-    made = [directory / f"{'layer' * 12}-{number}" for number in range(count)]
+    made = [directory / f"{'layer' * 6}-{number}" for number in range(count)]
     for number, layer in enumerate(made):
         layer.mkdir()
         (layer / str(number)).touch()
