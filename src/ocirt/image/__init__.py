@@ -10,8 +10,8 @@ place to another: ``platform`` is the choice among several, ``manifests`` and ``
 ``threads`` do several things at once.
 
 ``image`` is an image to be read. Its layers come by ``supply`` and become a bundle's files; ``making`` sees to it that
-it is whole. A ``store`` keeps ``layers`` unpacked for many bundles, each unpacked on an ``overlay`` of those below;
-``throw_away`` is what ``ocirt.run`` does with it.
+it is whole. A ``store`` keeps ``layers`` unpacked for many bundles (``layered``), each on an ``overlay`` of those
+below; ``throw_away`` is what ``ocirt.run`` does with it.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from secrets import token_hex
 from typing import Final, Literal
@@ -30,30 +30,23 @@ from ocirt.archive.extraction import ExtractLimits
 from ocirt.archive.ownership import Ownership
 from ocirt.bundle import Bundle
 from ocirt.errors import BundleError, ImageError, ImageNotFound
-from ocirt.host import Host
-from ocirt.image import files, overlay, record
+from ocirt.image import files, overlay
 from ocirt.image.conversion import Volumes, to_spec
 from ocirt.image.digest import Digest
 from ocirt.image.documents import MAX_DOCUMENT, Descriptor, ImageConfig, ImageDocument, Manifest, Platform
 from ocirt.image.image import UNFINISHED, Image
-from ocirt.image.layers import Held, Layers, chain_ids, copy_root
-from ocirt.image.making import FLAGS, Making, making
+from ocirt.image.layered import furnish, over_layers
+from ocirt.image.layers import Held, Layers, chain_ids
+from ocirt.image.making import making
 from ocirt.image.reference import Location, Reference
 from ocirt.image.transport import Access, Raw, Report
-from ocirt.spec import Mount, Spec
+from ocirt.spec import Spec
 
 Pull = Literal["missing", "always", "never"]
 
 SYSTEM: Final = "/var/lib/ocirt"
-EMPTY, UPPER, WORK = "rootfs", "upper", "work"
-"""What is in a bundle of a store: the mount point, what its containers wrote, and overlayfs's workplace."""
-
-
 TRIES: Final = 5
 """So often an image's documents may be gone when they are read, and its name nonetheless be there."""
-
-WHOLE: Final = ("metacopy=off", "redirect_dir=nofollow", "index=off")
-"""Whatever this kernel's defaults: what is in ``upper`` is there as a whole, and can be repacked."""
 
 
 def default_root() -> str:
@@ -254,7 +247,7 @@ class Store:
             raise ImageNotFound(stored.name, "has lost layers: pull it again")
         os.makedirs(parent, exist_ok=True)
         with held, making(parent, f"{UNFINISHED}{name}", wait=False) as made:
-            self._furnish(made, stored, held.trees)
+            furnish(made, held.trees, stored.descriptor, self.layers.ownership)
             if spec is None:
                 with overlay.merged(held.trees) as root:  # which knows who the image's user is
                     spec = to_spec(stored.config, root, volumes=volumes, terminal=terminal)
@@ -279,17 +272,6 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({self.root!r})"
-
-    def _furnish(self, made: Making, stored: StoredImage, trees: Sequence[str]) -> None:
-        """What is in a bundle besides config.json, and what ``repack`` needs to know of it."""
-        for part in (EMPTY, UPPER, WORK):
-            os.mkdir(part, 0o755 if part != WORK else 0o700, dir_fd=made.fd)
-        upper = os.open(UPPER, FLAGS, dir_fd=made.fd)
-        try:
-            copy_root(trees[0], upper)
-            record.write_upper(made.path, upper, stored.descriptor, self.layers.ownership, directory=UPPER)
-        finally:
-            os.close(upper)
 
     def _record(self, name: str, image: Image) -> None:
         """An image is here from the moment that its name is; its documents are there before."""
@@ -387,16 +369,6 @@ def canonical(name: str | Location) -> str:
         return str(location)
     rest = f":{location.name}" if ":" in location.rest else ""
     return f"{location.transport}:{os.path.abspath(location.path)}{rest}"
-
-
-def over_layers(document: Spec, trees: Sequence[str], bundle: str) -> Spec:
-    """The configuration with these trees, the top one first, as its root, which the bundle's ``upper`` lies over."""
-    options = [f"lowerdir={':'.join(trees)}", f"upperdir={bundle}/{UPPER}", f"workdir={bundle}/{WORK}", *WHOLE]
-    host = Host.probe()
-    if not host.privileged or host.in_user_namespace:
-        options.append("userxattr")
-    root = Mount("/", "overlay", "overlay", tuple(options))
-    return document.evolve(root=document.root.evolve(path=EMPTY), mounts=(root, *document.mounts))
 
 
 def _is_for(stored: StoredImage, platform: Platform | None) -> bool:
