@@ -211,12 +211,19 @@ class Copy:
             return layer.new
         if layer.compression is not None:
             return self._recompressed(layer, team, layer.compression, docker=docker)
-        if media.LAYERS.get(layer.old.media_type) == "none" and layer.diff_id not in (None, layer.old.digest):
-            raise DigestMismatch(f"{self.source.name}, layer", str(layer.diff_id), str(layer.old.digest))
+        self._check_plain(layer)
         if not self.destination.has_blob(layer.new):
             with self._blob(layer.old) as stream:
                 self.destination.put_blob(team.checked(stream), layer.new)
         return layer.new
+
+    def _check_plain(self, layer: Layer) -> None:
+        """What is not compressed has one digest, by each algorithm."""
+        digest, diff_id = layer.old.digest, layer.diff_id
+        if media.LAYERS.get(layer.old.media_type) != "none" or diff_id is None or digest == diff_id:
+            return
+        if digest.algorithm == diff_id.algorithm:
+            raise DigestMismatch(f"{self.source.name}, layer", str(diff_id), str(digest))
 
     def _recompressed(self, layer: Layer, team: Team, wanted: Compression, *, docker: bool) -> Descriptor:
         what = f"{self.source.name}, layer {layer.old.digest.short}"

@@ -29,14 +29,31 @@ class Cancelled(BaseException):
 
 
 def started(target: Callable[[], None], name: str) -> threading.Thread:
-    """A thread that no signal is given to: Ctrl-C has to interrupt whoever waits for it."""
-    thread = threading.Thread(target=target, name=name, daemon=True)
+    """A thread that no signal is given to: Ctrl-C has to interrupt whoever waits for it.
+
+    It may do so in here, with the thread started: who has to know it even then makes it first (``prepared``).
+    """
+    thread = prepared(target, name)
+    start(thread)
+    return thread
+
+
+def prepared(target: Callable[[], None], name: str) -> threading.Thread:
+    return threading.Thread(target=target, name=name, daemon=True)
+
+
+def start(thread: threading.Thread) -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         thread.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return thread
+
+
+def finish(thread: threading.Thread) -> None:
+    """Wait for its end, if it was started."""
+    if thread.ident is not None:
+        thread.join()
 
 
 class Ahead:
@@ -52,7 +69,12 @@ class Ahead:
         self._closed = False
         self._current: bytes | BaseException = b""
         self._offset = 0
-        self._thread = started(self._run, "read ahead")
+        self._thread = prepared(self._run, "read ahead")
+        try:
+            start(self._thread)
+        except BaseException:
+            self.close()
+            raise
 
     def read(self, size: int = -1, /) -> bytes:
         """At most ``size`` bytes; the end and an error come again however often they are asked for."""
@@ -72,7 +94,7 @@ class Ahead:
             self._closed = True
             self._pieces.clear()
             self._changed.notify_all()
-        self._thread.join()
+        finish(self._thread)
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +115,7 @@ class Ahead:
 
     def _run(self) -> None:
         piece: bytes | BaseException = b"?"
-        while isinstance(piece, bytes) and piece:
+        while isinstance(piece, bytes) and piece and not self._closed:
             try:
                 piece = self._stream.read(PIECE)
             except BaseException as error:  # noqa: BLE001  # whoever reads raises it
@@ -113,25 +135,31 @@ class Team:
         self._size = size
         self._changed = threading.Condition()
         self._waiting: deque[Callable[[], None]] = deque()
+        self._working = 0
         self._error: BaseException | None = None
 
     def run(self, jobs: Sequence[Callable[[], None]]) -> None:
         """Return when all is done. What interrupts the waiting, Ctrl-C among it, ends the jobs as an error does."""
         self._waiting.extend(jobs)
-        threads: list[threading.Thread] = []
+        threads = [prepared(self._work, f"copy {number}") for number in range(min(self._size, len(jobs)))]
         try:
-            count = min(self._size, len(jobs))
-            threads.extend(started(self._work, f"copy {number}") for number in range(count))
             for thread in threads:
-                thread.join()
+                start(thread)
+            self._await_end()
         except BaseException as error:
             self._fail(error)
             raise
         finally:
+            self._await_end()
             for thread in threads:
-                thread.join()
+                finish(thread)
         if self._error is not None:
             raise self._error
+
+    def _await_end(self) -> None:
+        """Not by ``join``: one that a signal interrupts takes the thread for ended (Python before 3.13)."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting and self._working == 0)
 
     def check(self) -> None:
         """Called by jobs now and then.
@@ -146,21 +174,28 @@ class Team:
         return _Checked(stream, self)
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                if self._error is not None or not self._waiting:
-                    return
-                job = self._waiting.popleft()
+        while job := self._next():
             try:
                 job()
             except BaseException as error:  # noqa: BLE001  # raised by run
                 self._fail(error)
+            with self._changed:
+                self._working -= 1
+                self._changed.notify_all()
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._changed:
+            if not self._waiting:
+                return None
+            self._working += 1
+            return self._waiting.popleft()
 
     def _fail(self, error: BaseException) -> None:
         with self._changed:
             if self._error is None:
                 self._error = error
             self._waiting.clear()
+            self._changed.notify_all()
 
 
 class _Checked:
