@@ -11,7 +11,7 @@ from ocirt.image import media
 from ocirt.image.digest import Digest
 from ocirt.image.documents import Descriptor
 from ocirt.image.reference import Location
-from ocirt.image.transport import Access, Raw, open_destination
+from ocirt.image.transport import Access, Raw, open_destination, open_source
 from tests.image.asking import (
     BASIC,
     BLOB,
@@ -168,3 +168,21 @@ def test_a_manifest_that_arrives_as_another_is_told() -> None:
         (request,) = server.requests
         assert (request.method, request.path, request.body) == ("PUT", "/v2/app/manifests/v1", MANIFEST)
         assert request.headers["Content-Type"] == media.MANIFEST
+
+
+def test_a_download_that_breaks_while_it_is_sent_on_is_told_as_such() -> None:
+    def broken(exchange: Exchange) -> None:
+        exchange.answer(200, BLOB[:2_000_000], Content_Length=len(BLOB))
+        exchange.cut()
+
+    with (
+        serving(broken) as origin,
+        serving(accepting("/up")) as server,
+        open_source(Location("docker", f"{origin.host}/app"), Access(http=True, retries=0)) as source,
+        open_destination(Location("docker", f"{server.host}/app"), OPEN) as destination,
+        source.blob(DESCRIPTOR) as stream,
+    ):
+        with pytest.raises(RegistryError) as caught:
+            destination.put_blob(stream, DESCRIPTOR)
+        assert caught.value.subject.startswith(f"docker://{origin.host}/app")
+        assert server.asked("DELETE") == ["/up"]
