@@ -260,6 +260,8 @@ def hint(op: Op, event: Failed) -> str:
             return f'filesystem "{type_}" must be mounted on ordinary directory'
         case "MountFilesystem", "fsopen", errno.ENODEV:
             return "this kernel has no such filesystem (or its module is not loaded)"
+        case "MountFilesystem" | "OverlayRootfs" | "OfferOverlay", "mount", errno.E2BIG:
+            return "so long a list of lower directories needs Linux 6.8"
         case "MountFilesystem" | "BindMount", _, errno.EROFS:
             return "the mount point does not exist and the filesystem it belongs in is read-only"
         case "MountFilesystem", "fsmount" | "fsconfig", errno.EPERM:

@@ -17,13 +17,18 @@ import pytest
 from ocirt import Bundle, run
 from ocirt.archive.removal import remove_tree
 from ocirt.errors import BundleError, DigestMismatch, ImageError, ImageNotFound
-from ocirt.image import overlay
+from ocirt.host import Host
+from ocirt.image import copy, overlay, record
 from ocirt.image.image import Image
 from ocirt.image.layers import DEAD, UNFINISHED
+from ocirt.image.reference import Location
+from ocirt.image.repack import repack
 from ocirt.image.store import Store, StoredImage, canonical
-from ocirt.image.transport import Progress
+from ocirt.image.transport import Access, Progress, open_destination, open_source
+from ocirt.plan.overlay import ONE_BY_ONE
 from tests.engines.images import busybox_image
 from tests.image import support
+from tests.image.servers import registry
 from tests.image.stacks import STACKS, devices, layers
 from tests.image.support import busybox_layout, make_layout, tar
 from tests.image.test_unpack import TWO, killed_when_it_stalls, size_of_layers
@@ -32,6 +37,9 @@ from tests.rootless.user import GID, UID, User, make_user
 from tests.support import SECONDS, busybox, host_mounts
 
 pytestmark = pytest.mark.root
+
+OPEN = Access(http=True)
+LAYERED = [name for name in STACKS if STACKS[name]]
 
 
 @pytest.fixture
@@ -72,7 +80,7 @@ def snapshot(directory: str) -> list[tuple[str, int, int, int]]:
     return sorted(found)
 
 
-@pytest.mark.parametrize("name", [name for name in STACKS if STACKS[name]])
+@pytest.mark.parametrize("name", LAYERED)
 def test_a_container_sees_the_tree_that_unpacking_makes(tmp_path: Path, store: Store, name: str) -> None:
     layout = make_layout(tmp_path / "layout", layers(STACKS[name]))
     with Image.open(f"oci:{layout}:{support.TAG}") as image:
@@ -84,23 +92,23 @@ def test_a_container_sees_the_tree_that_unpacking_makes(tmp_path: Path, store: S
 def ordinary() -> Iterator[Mapping[str, tuple[Path, list[str]]]]:
     """For each stack an ordinary user's bundle, and the trees of the layers in his store, the top one first."""
     for user in make_user():
-        for number, name in enumerate(STACKS):
+        for number, name in enumerate(LAYERED):
             make_layout(user.home / f"layout-{number}", layers(STACKS[name]))
         said = user.python(f"""
 from ocirt.image.image import Image
 from ocirt.image.store import Store
 store = Store(HOME + "/store")
-for number in range({len(STACKS)}):
+for number in range({len(LAYERED)}):
     name = f"oci:{{HOME}}/layout-{{number}}:{support.TAG}"
     with Image.open(name) as image:
         image.unpack(f"{{HOME}}/bundle-{{number}}")
     print(*[each.hex for each in store.pull(name).chain])
 """)
         trees = [[f"{user.home}/store/layers/{each}/diff" for each in line.split()[::-1]] for line in said.splitlines()]
-        yield {name: (user.home / f"bundle-{number}/rootfs", trees[number]) for number, name in enumerate(STACKS)}
+        yield {name: (user.home / f"bundle-{number}/rootfs", trees[number]) for number, name in enumerate(LAYERED)}
 
 
-@pytest.mark.parametrize("name", [name for name in STACKS if STACKS[name]])
+@pytest.mark.parametrize("name", LAYERED)
 def test_so_does_an_ordinary_users(ordinary: Mapping[str, tuple[Path, list[str]]], name: str) -> None:
     bundle, trees = ordinary[name]
     flat = dict(tree(bundle))
@@ -183,13 +191,27 @@ def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def test_an_image_without_layers_is_not_kept(tmp_path: Path, store: Store) -> None:
+    with pytest.raises(ImageError, match="has no layers"):
+        store.pull(f"oci:{make_layout(tmp_path / 'layout')}:{support.TAG}")
+    assert store.images() == ()
+
+
+def test_the_same_layer_may_be_there_twice(tmp_path: Path, store: Store) -> None:
+    layout = make_layout(tmp_path / "layout", [TWO[0], TWO[1], TWO[0]])
+    stored = store.pull(f"oci:{layout}:{support.TAG}")
+    assert len(layer_names(store)) == 3
+    with Image.open(f"oci:{layout}:{support.TAG}") as image:
+        assert merged(store, stored) == tree(image.unpack(tmp_path / "bundle").rootfs)
+
+
 def test_ten_bundles_cost_one_unpack(tmp_path: Path, store: Store, two: str) -> None:
     stored = store.pull(two)
     before = snapshot(f"{store.root}/layers")
     for number in range(10):
         bundle = store.bundle(stored, tmp_path / f"bundle-{number}")
         assert Bundle.load(bundle.path).spec == bundle.spec
-        assert sorted(os.listdir(bundle.path)) == ["config.json", "rootfs", "upper", "work"]
+        assert sorted(os.listdir(bundle.path)) == ["config.json", record.FILE, "rootfs", "upper", "work"]
         size = sum(os.lstat(path).st_size for path, *_ in snapshot(str(bundle.path)) if os.path.isfile(path))
         assert size < 10_000
     assert snapshot(f"{store.root}/layers") == before
@@ -260,6 +282,24 @@ def test_runc_runs_such_a_bundle_too(tmp_path: Path, store: Store) -> None:
     command = ["runc", "--root", *place, f"ocirt-test-{os.getpid()}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     assert done.stdout == "hello\nf\n0\n", done.stderr
+
+
+def test_what_containers_wrote_can_be_repacked(tmp_path: Path, store: Store) -> None:
+    stored = busybox_in(store, tmp_path)
+    bundle = store.bundle(stored, tmp_path / "bundle")
+    change = "rm /etc/motd; echo new > /data/new; chmod 700 /data; rm -r /home/alice; mkdir /home/alice; mv /usr /opt"
+    assert run(["sh", "-c", change], bundle=bundle, root=tmp_path / "state", text=True).stderr == ""
+    layout = tmp_path / "layout"
+    with (
+        open_source(Location.parse(f"oci:{layout}:{support.TAG}"), Access()) as source,
+        open_destination(Location.parse(f"oci:{layout}:changed"), Access()) as destination,
+    ):
+        repack(bundle.path, source, destination)
+    name = f"oci:{layout}:changed"
+    again = store.bundle(store.pull(name), tmp_path / "again")
+    show = ["sh", "-c", "ls /etc /data /home/alice; cat /data/new; stat -c %a /data; ls -d /usr /opt"]
+    old, new = (run(show, bundle=each, root=tmp_path / "state", text=True) for each in (bundle, again))
+    assert old.stdout == new.stdout == "/data:\nf\nnew\n\n/etc:\ngroup\npasswd\n\n/home/alice:\nnew\n700\n/opt\n"
 
 
 def test_prune_removes_what_neither_an_image_nor_a_bundle_needs(tmp_path: Path, store: Store, two: str) -> None:
@@ -432,8 +472,8 @@ def test_threads_may_share_a_store(tmp_path: Path, store: Store, two: str) -> No
 
 
 def test_an_image_with_many_layers(tmp_path: Path, store: Store) -> None:
-    """More than mount(2)'s page would hold, and a file of each."""
-    count = 120
+    """More than mount(2)'s page would hold, where that is not all there is; and a file of each."""
+    count = 120 if Host.probe().kernel >= ONE_BY_ONE else 15
     stack = [tar({f"file-{number}": b"", "last": str(number).encode()}) for number in range(count)]
     lowest = busybox_layer()
     made = make_layout(
@@ -441,3 +481,41 @@ def test_an_image_with_many_layers(tmp_path: Path, store: Store) -> None:
     )
     bundle = store.bundle(store.pull(f"oci:{made}:{support.TAG}"), tmp_path / "bundle")
     assert run([], bundle=bundle, root=tmp_path / "state", text=True).stdout == f"{count}\n{count - 1}"
+
+
+@pytest.mark.usefixtures("home")
+def test_from_a_registry_every_layer_is_fetched_once(tmp_path: Path, store: Store) -> None:
+    """Though some are fetched before it is their turn; by what Debian's registry writes into its log."""
+    count = 6
+    stack = [tar({f"file-{number}": os.urandom(300_000), "last": str(number).encode()}) for number in range(count)]
+    layout = make_layout(tmp_path / "layout", stack, compression="none")
+    (tmp_path / "registry").mkdir()
+    with registry(tmp_path / "registry") as place:
+        name = f"{place}/team/app:1"
+        copy(f"oci:{layout}:{support.TAG}", f"docker://{name}", dst_access=OPEN)
+        stored = store.pull(name, access=OPEN)
+        assert store.pull(name, access=OPEN) == stored
+        log = (tmp_path / "registry/registry.log").read_text().splitlines()
+    assert stored.name == name
+    done = [line for line in log if "response completed" in line and '"http.request.method":"GET"' in line]
+    digests = [str(layer.digest) for layer in stored.manifest.layers]
+    assert [sum(f"/blobs/{digest}" in line for line in done) for digest in digests] == [1] * count
+    assert merged(store, stored) == merged(store, store.pull(f"oci:{layout}:{support.TAG}"))
+    assert set(merged(store, stored)) == {".", "last", *(f"file-{number}" for number in range(count))}
+
+
+@pytest.mark.usefixtures("home")
+def test_an_error_of_a_layer_that_is_fetched_ahead_is_told(tmp_path: Path, store: Store) -> None:
+    """Its registry has lost it."""
+    third = tar({"three": b"3"})
+    layout = make_layout(tmp_path / "layout", [*TWO, third], compression="none")
+    (tmp_path / "registry").mkdir()
+    with registry(tmp_path / "registry") as place:
+        name = f"{place}/team/app:1"
+        copy(f"oci:{layout}:{support.TAG}", f"docker://{name}", dst_access=OPEN)
+        (blob,) = (tmp_path / "registry").rglob(f"{digest_of(third)}/data")
+        blob.unlink()
+        with pytest.raises(ImageError):
+            store.pull(name, access=OPEN)
+    assert store.images() == ()
+    assert len(layer_names(store)) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
 from ocirt.errors import UnsupportedError
 from ocirt.host import Host
@@ -303,3 +304,19 @@ def test_cgroups_that_are_not_the_containers_are_shown_read_only(entries: tuple[
     ops = of_mounts(planned(CGROUP.evolve(options=options), site=site))
     assert all(op.attributes.set & RDONLY for op in ops if isinstance(op, BindMount))
     assert not any(op.attributes.clear & RDONLY for op in ops if isinstance(op, BindMount))
+
+
+def test_a_list_of_layers_that_no_parameter_holds_becomes_one_each() -> None:
+    """Where the kernel takes that; elsewhere it goes by mount(2)."""
+    lowers = [*(f"/store/{'x' * 80}/{number}" for number in range(3)), "/with\\:colon"]
+    options = (f"lowerdir={':'.join(lowers)}", "upperdir=/u", "workdir=/w")
+    mount = Mount("/", "overlay", "overlay", options)
+    op = only(planned(mount, host=evolve(ROOT, kernel=(6, 8))))
+    assert isinstance(op, MountFilesystem)
+    apart = [f"lowerdir+={lower}" for lower in (*lowers[:3], "/with:colon")]
+    assert op.parameters == (*apart, "upperdir=/u", "workdir=/w")
+    places = [f"mounts[0].options[{number}]" for number in (0, 0, 0, 0, 1, 2)]
+    assert op.origins == ("mounts[0]", *places)
+    op = only(planned(mount, host=evolve(ROOT, kernel=(6, 7))))
+    assert isinstance(op, MountFilesystem)
+    assert op.parameters == options

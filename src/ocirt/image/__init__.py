@@ -17,8 +17,8 @@ on ``http``, ``tokens`` and ``auth``. ``copying`` takes an image from one place 
 among several, ``manifests`` and ``compression`` convert on the way, ``threads`` do several things at once.
 
 ``image`` is an image to be read. Its layers come by ``supply`` and become a bundle's files, its configuration by
-``conversion``; ``making`` sees to it that a bundle is whole. A ``store`` keeps ``layers`` unpacked for many bundles,
-each unpacked on an ``overlay`` of those below; ``throw_away`` is what ``ocirt.run`` does with it. ``repack`` makes
+``conversion``; ``making`` sees to it that a bundle is whole. A ``store`` keeps ``layers`` unpacked for many bundles
+(``layered``), each unpacked on an ``overlay`` of those below; ``throw_away`` is what ``ocirt.run`` does with it. ``repack`` makes
 images, of what ``record`` knows and ``packing`` compresses. ``progress`` shows all that to people.
 """
 

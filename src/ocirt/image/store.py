@@ -19,7 +19,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from secrets import token_hex
 from typing import Final, Literal
@@ -30,23 +30,23 @@ from ocirt.archive.extraction import ExtractLimits
 from ocirt.archive.ownership import Ownership
 from ocirt.bundle import Bundle
 from ocirt.errors import BundleError, ImageError, ImageNotFound
-from ocirt.host import Host
 from ocirt.image import files, overlay
 from ocirt.image.conversion import Volumes, to_spec
 from ocirt.image.digest import Digest
 from ocirt.image.documents import MAX_DOCUMENT, Descriptor, ImageConfig, ImageDocument, Manifest, Platform
 from ocirt.image.image import UNFINISHED, Image
-from ocirt.image.layers import Held, Layers, chain_ids, copy_root
-from ocirt.image.making import FLAGS, Making, making
+from ocirt.image.layered import furnish, over_layers
+from ocirt.image.layers import Held, Layers, chain_ids
+from ocirt.image.making import making
 from ocirt.image.reference import Location, Reference
 from ocirt.image.transport import Access, Raw, Report
-from ocirt.spec import Mount, Spec
+from ocirt.spec import Spec
 
 Pull = Literal["missing", "always", "never"]
 
 SYSTEM: Final = "/var/lib/ocirt"
-EMPTY, UPPER, WORK = "rootfs", "upper", "work"
-"""What is in a bundle of a store: the mount point, what its containers wrote, and overlayfs's workplace."""
+TRIES: Final = 5
+"""So often an image's documents may be gone when they are read, and its name nonetheless be there."""
 
 
 def default_root() -> str:
@@ -86,6 +86,10 @@ class StoredImage:
     @property
     def digest(self) -> Digest:
         return self.raw.digest
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return Descriptor(self.raw.media_type, self.digest, len(self.raw.data))
 
     @property
     def chain(self) -> tuple[Digest, ...]:
@@ -167,8 +171,13 @@ class Store:
         limits: ExtractLimits | None = None,
         report: Report | None = None,
     ) -> tuple[StoredImage, Held]:
-        """Have this image here, under this name, with its layers held."""
+        """Have this image here, under this name, with its layers held.
+
+        :raises ImageError: it has no layers, or they are not as they should be.
+        """
         known = canonical(name)
+        if not image.layers:
+            raise ImageError(known, "has no layers, so there is nothing that a container could be made of")
         chain = chain_ids([layer.diff_id for layer in image.layers])
         wanted = [image.layers[number] for number in self.layers.missing(chain)]
         with image.supply(wanted, report) as supply:
@@ -181,23 +190,21 @@ class Store:
         return StoredImage(known, image.raw, image.manifest, image.config), held
 
     def images(self) -> tuple[StoredImage, ...]:
-        """All, by name."""
-        found: list[StoredImage] = []
-        for record in self._image_records():
-            try:
-                found.append(self._loaded(record))
-            except ImageNotFound:
-                if os.path.lexists(f"{self.root}/images/{_file_name(record.name)}"):  # else removed meanwhile
-                    raise
+        """All, by name.
+
+        :raises ImageNotFound: one has lost its documents.
+        """
+        names = [name for name in os.listdir(f"{self.root}/images") if name.endswith(".json")]
+        found = [stored for name in names if (stored := self._stored(name)) is not None]
         return tuple(sorted(found, key=lambda image: image.name))
 
     def image(self, name: str | Location) -> StoredImage:
         """:raises ImageNotFound: there is none of this name."""
         wanted = canonical(name)
-        data = self._read(f"images/{_file_name(wanted)}")
-        if data is None:
+        stored = self._stored(_file_name(wanted))
+        if stored is None:
             raise ImageNotFound(wanted, f"is not in the store {self.root}")
-        return self._loaded(_ImageRecord.loads(data, wanted))
+        return stored
 
     def remove(self, name: str | Location) -> None:
         """Forget the name. What it stood for goes with the next ``prune``, unless others need it.
@@ -240,16 +247,16 @@ class Store:
             raise ImageNotFound(stored.name, "has lost layers: pull it again")
         os.makedirs(parent, exist_ok=True)
         with held, making(parent, f"{UNFINISHED}{name}", wait=False) as made:
-            _furnish(made, held.trees)
+            furnish(made, held.trees, stored.descriptor, self.layers.ownership)
             if spec is None:
                 with overlay.merged(held.trees) as root:  # which knows who the image's user is
                     spec = to_spec(stored.config, root, volumes=volumes, terminal=terminal)
             document = over_layers(spec, held.trees, target)
             with open(f"{made.path}/config.json", "x", encoding="utf-8") as file:
                 file.write(document.dumps())
-            record = _BundleRecord(target, tuple(map(_layer_name, held.trees)))
+            needs = _BundleRecord(target, tuple(map(_layer_name, held.trees)))
             with self._new_file("bundles") as reference:
-                reference.write(record.dumps())
+                reference.write(needs.dumps())
                 reference.publish(f"{token_hex(8)}.json")
                 made.finish(name)  # while the reference is locked: until now it speaks of nothing
         return Bundle(target, document)
@@ -296,16 +303,24 @@ class Store:
         except FileNotFoundError:
             return None
 
-    def _image_records(self) -> Iterator[_ImageRecord]:
-        for name in os.listdir(f"{self.root}/images"):
-            if name.endswith(".json") and (data := self._read(f"images/{name}")) is not None:
-                yield _ImageRecord.loads(data, name)
+    def _stored(self, file: str) -> StoredImage | None:
+        """``None`` if there is none of this name, or not any more: it may go, and come again, while we look."""
+        for tries_left in range(TRIES - 1, -1, -1):
+            data = self._read(f"images/{file}")
+            if data is None:
+                return None
+            try:
+                return self._loaded(_ImageRecord.loads(data, file))
+            except ImageNotFound:
+                if not tries_left:
+                    raise
+        return None
 
-    def _loaded(self, record: _ImageRecord) -> StoredImage:
-        raw = Raw(self._blob(record.manifest.digest, record.name), record.manifest.media_type)
-        manifest = Manifest.loads(raw.data, record.name)
-        config = ImageConfig.loads(self._blob(manifest.config.digest, record.name), record.name)
-        return StoredImage(record.name, raw, manifest, config)
+    def _loaded(self, known: _ImageRecord) -> StoredImage:
+        raw = Raw(self._blob(known.manifest.digest, known.name), known.manifest.media_type)
+        manifest = Manifest.loads(raw.data, known.name)
+        config = ImageConfig.loads(self._blob(manifest.config.digest, known.name), known.name)
+        return StoredImage(known.name, raw, manifest, config)
 
     def _blob(self, digest: Digest, what: str) -> bytes:
         data = self._read(f"blobs/{_blob_name(digest)}")
@@ -315,8 +330,8 @@ class Store:
 
     def _used_layers(self) -> set[str]:
         used = {_layer_name(self.layers.tree(each)) for image in self.images() for each in image.chain}
-        for _, record in self._bundle_records():
-            used.update(record.layers)
+        for _, known in self._bundle_records():
+            used.update(known.layers)
         return used
 
     def _bundle_records(self) -> Iterator[tuple[str, _BundleRecord]]:
@@ -326,13 +341,13 @@ class Store:
 
     def _forget_bundles(self) -> Iterator[str]:
         """Those that somebody removed, as people remove bundles: by removing the directory."""
-        for name, record in self._bundle_records():
-            if not os.path.lexists(f"{record.path}/config.json"):
+        for name, known in self._bundle_records():
+            if not os.path.lexists(f"{known.path}/config.json"):
                 with suppress(FileNotFoundError, BlockingIOError), open(f"{self.root}/bundles/{name}", "rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if not os.path.lexists(f"{record.path}/config.json"):
+                    if not os.path.lexists(f"{known.path}/config.json"):
                         os.unlink(file.name)
-                        yield record.path
+                        yield known.path
 
     def _prune_blobs(self) -> Iterator[str]:
         with files.Directory.open(f"{self.root}/blobs") as directory, directory.locked():
@@ -354,27 +369,6 @@ def canonical(name: str | Location) -> str:
         return str(location)
     rest = f":{location.name}" if ":" in location.rest else ""
     return f"{location.transport}:{os.path.abspath(location.path)}{rest}"
-
-
-def over_layers(document: Spec, trees: Sequence[str], bundle: str) -> Spec:
-    """The configuration with these trees, the top one first, as its root, which the bundle's ``upper`` lies over."""
-    options = [f"lowerdir={':'.join(trees)}", f"upperdir={bundle}/{UPPER}", f"workdir={bundle}/{WORK}"]
-    host = Host.probe()
-    if not host.privileged or host.in_user_namespace:
-        options.append("userxattr")
-    root = Mount("/", "overlay", "overlay", tuple(options))
-    return document.evolve(root=document.root.evolve(path=EMPTY), mounts=(root, *document.mounts))
-
-
-def _furnish(made: Making, trees: Sequence[str]) -> None:
-    """What is in a bundle besides config.json."""
-    for part in (EMPTY, UPPER, WORK):
-        os.mkdir(part, 0o755 if part != WORK else 0o700, dir_fd=made.fd)
-    upper = os.open(UPPER, FLAGS, dir_fd=made.fd)
-    try:
-        copy_root(trees[0], upper)
-    finally:
-        os.close(upper)
 
 
 def _is_for(stored: StoredImage, platform: Platform | None) -> bool:

@@ -72,7 +72,7 @@ class Supply:
     def _fetch_ahead(self) -> None:
         while self._waiting and len(self._fetches) < AHEAD:
             layer = self._waiting.pop(0)
-            fetch = self._fetches[layer.diff_id] = _Fetch()
+            fetch = self._fetches[layer.diff_id] = _Fetch(self._given_up)
             fetch.thread = started(partial(self._fetch, fetch, layer), "fetch a layer")
 
     def _fetch(self, fetch: _Fetch, layer: Layer) -> None:
@@ -102,6 +102,8 @@ class Supply:
 class _Fetch:
     """A layer that is fetched before it is wanted."""
 
+    given_up: threading.Event
+    """Nobody wants any more of it."""
     thread: threading.Thread | None = None
     file: BinaryIO | None = None
     error: BaseException | None = None
@@ -111,7 +113,11 @@ class _Fetch:
         """What was fetched and verified, once it is all there."""
         try:
             assert self.thread is not None
-            self.thread.join()
+            try:
+                self.thread.join()
+            except BaseException:  # Ctrl-C: it is not waited for any longer
+                self.given_up.set()
+                raise
             if self.error is not None:
                 raise self.error
             assert self.file is not None
