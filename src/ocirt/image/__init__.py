@@ -18,8 +18,8 @@ among several, ``manifests`` and ``compression`` convert on the way, ``threads``
 
 ``image`` is an image to be read. Its layers come by ``supply`` and become a bundle's files, its configuration by
 ``conversion``; ``making`` sees to it that a bundle is whole. A ``store`` keeps ``layers`` unpacked for many bundles
-(``layered``), each unpacked on an ``overlay`` of those below; ``throw_away`` is what ``ocirt.run`` does with it. ``repack`` makes
-images, of what ``record`` knows and ``packing`` compresses. ``progress`` shows all that to people.
+(``layered``), each unpacked on an ``overlay`` of those below; ``throw_away`` is what ``ocirt.run`` does with it.
+``repack`` makes images, of what ``record`` knows and ``packing`` compresses. ``progress`` shows all that to people.
 """
 
 from __future__ import annotations
