@@ -184,8 +184,8 @@ _sources: Final[weakref.WeakSet[RegistrySource]] = weakref.WeakSet()
 class RegistryDestination(_Open):
     """An image on its way to a registry: its name is given last."""
 
-    manifest_types = (media.MANIFEST, media.INDEX, media.DOCKER_MANIFEST, media.DOCKER_LIST)
-    compressions = ("gzip", "zstd", "none")
+    manifest_types: Final = (media.MANIFEST, media.INDEX, media.DOCKER_MANIFEST, media.DOCKER_LIST)
+    compressions: Final[tuple[media.Compression, ...]] = ("gzip", "zstd", "none")
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
