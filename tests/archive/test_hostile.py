@@ -569,3 +569,12 @@ def test_the_name_of_the_member_is_in_the_error(place: Place) -> None:
         place.extract(layer(fifo("p"), file("p/x")))
     assert caught.value.member == "p/x"
     assert isinstance(caught.value.__cause__, NotADirectoryError)
+
+
+def test_one_directory_may_have_any_number_of_paths(place: Place) -> None:
+    """By symlinks to itself: more than are kept, and all of them are the directory whose times stay."""
+    ways = ["/".join(format(number, "012b").replace("0", "a").replace("1", "b")) for number in range(2500)]
+    links = (directory("d", mtime=7), symlink("d/a", "."), symlink("d/b", "."))
+    place.extract(layer(*links, *(file(f"d/{way}/f{number}") for number, way in enumerate(ways))))
+    assert len(os.listdir(place.root / "d")) == 2502
+    assert os.stat(place.root / "d").st_mtime == 7

@@ -66,7 +66,7 @@ def test_what_is_to_stay_stays_with_the_directories_that_lead_to_it(tmp_path: Pa
         (tmp_path / path).write_text("x")
     os.utime(tmp_path / "t/a", ns=(5, 6))
     fd = os.open(tmp_path, os.O_RDONLY)
-    remove(fd, "t", lambda _, name: name == "keep")
+    remove(fd, "t", lambda _fd, _key, name: name == "keep")
     os.close(fd)
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["t", "t/a", "t/a/keep", "t/keep"]
     assert os.stat(tmp_path / "t/a").st_mtime_ns == 6

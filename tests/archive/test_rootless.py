@@ -136,10 +136,10 @@ print(os.path.exists(HOME + "/tree"))
 
 
 def test_whiteouts_of_overlayfs_need_no_privilege(user: User) -> None:
-    content = layer(file("d/.wh.x"), file("d/.wh..wh..opq"))
+    content = layer(file("e/.wh.x"), file("d/.wh..wh..opq"))
     run(user, "extracted(0, whiteouts='overlay', userxattr=True)", content)
-    assert os.lstat(user.home / "tree/d/x").st_rdev == 0
-    assert stat.S_ISCHR(os.lstat(user.home / "tree/d/x").st_mode)
+    assert os.lstat(user.home / "tree/e/x").st_rdev == 0
+    assert stat.S_ISCHR(os.lstat(user.home / "tree/e/x").st_mode)
     assert os.getxattr(user.home / "tree/d", "user.overlay.opaque") == b"y"
 
 

@@ -20,6 +20,7 @@ from ocirt.archive.metadata import Dresser
 from ocirt.archive.overlay import DEVICE, Overlay, is_whiteout
 from ocirt.archive.ownership import Ownership
 from ocirt.archive.paths import DIRECTORY, SINGLE, Directory, Tree, clean, openat2
+from ocirt.archive.remembered import Remembered
 from ocirt.archive.removal import remove
 from ocirt.archive.results import Extracted
 from ocirt.archive.source import Stream
@@ -80,18 +81,17 @@ class _Extraction:
     ) -> None:
         careful = ownership.rootless or os.geteuid() != 0
         tolerant = careful or _in_user_namespace()
-        # In an empty tree there is nothing that a whiteout could remove, or keep.
-        track = whiteouts == "apply" and _has_entries(root)
-        self._tree = Tree(root, careful=careful, track=track)
+        self._budget = Budget(limits)
+        self._tree = Tree(root, careful=careful)
+        # In an empty tree there is nothing that a whiteout could remove, or spare.
+        self._created = Remembered() if whiteouts == "apply" and _has_entries(root) else None
         self._archive = archive
         self._ownership = ownership
         self._dresser = Dresser(ownership, tolerant=tolerant)
         self._tolerant = tolerant
         self._mode = whiteouts
-        self._applies = track
         self._keep_dirlinks = keep_dirlinks
-        self._overlay = Overlay(self._tree, userxattr=userxattr) if whiteouts == "overlay" else None
-        self._budget = Budget(limits)
+        self._overlay = Overlay(self._tree, self._budget, userxattr=userxattr) if whiteouts == "overlay" else None
         self._name = ""
         self._entries = self._whiteouts = 0
         self._implied: list[str] = []
@@ -164,8 +164,8 @@ class _Extraction:
                 self._node(member, directory, name, stat.S_IFCHR)
             case Kind.BLOCK:
                 self._node(member, directory, name, stat.S_IFBLK)
-        if directory.created is not None:
-            directory.created.add(name)
+        if self._created is not None:
+            self._created.add(directory.key, name)
 
     def _root(self, member: Member) -> None:
         """The tree's own metadata. Would it become something else, all that follows would go there (CVE-2021-29136)."""
@@ -242,6 +242,7 @@ class _Extraction:
     def _make_parent(self, parent: Directory, name: str, path: str) -> Directory:
         """A directory that the archive implies: root's, open to all, as old as can be."""
         self._budget.take_entry(self._name)
+        self._budget.take_memory(path)
         self._implied.append(path)
         os.mkdir(name, 0o755, dir_fd=parent.fd)
         made = self._tree.child(parent, name, path)
@@ -249,8 +250,8 @@ class _Extraction:
             os.fchown(made.fd, *self._ownership.host_ids(0, 0, self._name))
         os.fchmod(made.fd, 0o755)
         made.times = (0, 0)
-        if parent.created is not None:
-            parent.created.add(name)
+        if self._created is not None:
+            self._created.add(parent.key, name)
         return made
 
     def _symlink(self, member: Member, directory: Directory, name: str) -> None:
@@ -320,6 +321,7 @@ class _Extraction:
             os.utime(fd, ns=(member.atime, member.mtime))
         finally:
             os.close(fd)
+        self._budget.take_memory(member.name)
         self._placeholders.append(member.name)
 
     def _clear(self, directory: Directory, name: str) -> None:
@@ -327,8 +329,6 @@ class _Extraction:
         mode = os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_mode
         if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
             self._tree.forget()
-        if self._overlay is not None:
-            self._overlay.uncover(directory, name)
         remove(directory.fd, name)
 
     def _whiteout(self, member: Member, head: str, name: str) -> None:
@@ -340,7 +340,7 @@ class _Extraction:
             with contextlib.suppress(NotADirectoryError):  # it has become a file
                 self._overlay.hide(member, self._parent(head), head, target)
             return
-        if not self._applies:
+        if self._created is None:
             return
         try:
             directory = self._tree.directory(head)
@@ -364,7 +364,8 @@ class _Extraction:
             raise
         if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
             self._tree.forget()
-        remove(directory.fd, name, self._tree.created)
+        created = self._created
+        remove(directory.fd, name, lambda _, key, name: created is not None and (key, name) in created)
 
 
 def _has_entries(directory: int) -> bool:

@@ -2,8 +2,8 @@
 
 Python's tarfile would do, were it not for three things. It skips what it cannot read in places where GNU tar or Go's
 archive/tar see a member, so that something else than what was scanned is extracted; it takes header values as they come
-(a negative size made it read in circles, CVE-2025-8194); and it is slow: 31 µs a member, and twice that with
-extended headers, where this takes 6 and 13. Where formats disagree about a member, the whole archive is refused.
+(a negative size made it read in circles, CVE-2025-8194); and it is slow: 21 µs of processor time a member, and 60 with
+an extended header, where this takes 5 and 17. Where formats disagree about a member, the whole archive is refused.
 """
 
 from __future__ import annotations

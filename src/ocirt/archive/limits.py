@@ -6,6 +6,9 @@ from attrs import frozen
 
 from ocirt.errors import ArchiveError
 
+MEMORY = 32 << 20
+"""Bytes of paths that are kept."""
+
 
 @frozen
 class ExtractLimits:
@@ -24,6 +27,7 @@ class Budget:
         self._limits = limits
         self._entries_left = limits.entries if limits.entries is not None else -1
         self._bytes_left = limits.bytes if limits.bytes is not None else -1
+        self._memory_left = MEMORY
         self.bytes = 0
 
     def take_entry(self, member: str) -> None:
@@ -34,6 +38,15 @@ class Budget:
         if self._entries_left == 0:
             raise ArchiveError(member, f"the archive has more than {self._limits.entries} entries")
         self._entries_left -= 1
+
+    def take_memory(self, path: str) -> None:
+        """One more path that is kept until all is done.
+
+        :raises ArchiveError: these are more than any honest archive has.
+        """
+        self._memory_left -= len(path) + 100
+        if self._memory_left < 0:
+            raise ArchiveError(path, "the archive has too many directories and devices that it leaves to be guessed")
 
     def take_bytes(self, count: int, member: str) -> None:
         """So many more, before any of them is written.

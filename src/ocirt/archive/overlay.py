@@ -10,6 +10,7 @@ import stat
 from typing import Final
 
 from ocirt.archive.headers import Member
+from ocirt.archive.limits import Budget
 from ocirt.archive.paths import Directory, Tree
 from ocirt.archive.removal import Key, remove
 
@@ -23,11 +24,12 @@ def is_whiteout(status: os.stat_result) -> bool:
 class Overlay:
     """What a layer hides of those below it."""
 
-    def __init__(self, tree: Tree, *, userxattr: bool) -> None:
+    def __init__(self, tree: Tree, budget: Budget, *, userxattr: bool) -> None:
         self._tree = tree
         self._attribute = "user.overlay.opaque" if userxattr else "trusted.overlay.opaque"
-        self._opaques: list[str] = []
-        self._hidden: set[tuple[Key, str]] = set()
+        self._opaques: set[str] = set()
+        self._devices = 0
+        self._budget = budget
         self.opaque_root = False
 
     def hide(self, member: Member, directory: Directory, path: str, target: str | None) -> None:
@@ -44,23 +46,21 @@ class Overlay:
                 self.make_opaque(self._tree.child(directory, target, below), below)
             return
         os.utime(target, ns=(member.atime, member.mtime), dir_fd=directory.fd, follow_symlinks=False)
-        self._hidden.add((directory.key, target))
+        self._devices += 1
 
     def make_opaque(self, directory: Directory, path: str) -> None:
         """Nothing of lower layers is to be seen in it."""
         if directory is self._tree.root:
             self.opaque_root = True
         os.setxattr(directory.fd, self._attribute, b"y")
-        self._opaques.append(path)
-
-    def uncover(self, directory: Directory, name: str) -> None:
-        """Something of this layer takes the place of a whiteout."""
-        self._hidden.discard((directory.key, name))
+        if path not in self._opaques:
+            self._budget.take_memory(path)
+            self._opaques.add(path)
 
     def drop_idle(self) -> None:
         """Below an opaque directory there is nothing to hide, and overlayfs would list the whiteouts themselves."""
         done: str | None = None
-        for path in sorted(self._opaques, key=lambda path: path.split("/")) if self._hidden else ():
+        for path in sorted(self._opaques, key=lambda path: path.split("/")) if self._devices else ():
             if done is not None and (not done or f"{path}/".startswith(f"{done}/")):
                 continue
             try:
@@ -76,4 +76,8 @@ class Overlay:
         with os.scandir(directory.fd) as found:
             names = [entry.name for entry in found]
         for name in names:
-            remove(directory.fd, name, lambda key, name: (key, name) not in self._hidden)
+            remove(directory.fd, name, _stays)
+
+
+def _stays(directory: int, _: Key, name: str) -> bool:
+    return not is_whiteout(os.stat(name, dir_fd=directory, follow_symlinks=False))

@@ -33,6 +33,9 @@ LINKS_MAX: Final = 40
 OPEN_MAX: Final = 64
 """Directories that stay open, of the 1024 descriptors that a process has."""
 
+PATHS_MAX: Final = 1000
+"""By which they are known."""
+
 
 def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
     """openat2(2).
@@ -61,7 +64,7 @@ def clean(path: str) -> str:
 class Directory:
     """An open directory of the tree, and what is to be restored of it once we are done with it."""
 
-    __slots__ = ("created", "fd", "key", "mode", "paths", "times")
+    __slots__ = ("fd", "key", "mode", "paths", "times")
 
     def __init__(self, fd: int, status: os.stat_result) -> None:
         self.fd = fd
@@ -70,8 +73,6 @@ class Directory:
         """What an entry is made in, or removed from, keeps its times (a layer says the times of what it changes)."""
         self.mode: int | None = None
         """Where its own permissions would have kept us out."""
-        self.created: set[str] | None = None
-        """The names in it that this layer made, where somebody wants to know."""
         self.paths: list[str] = []
 
     def close(self) -> None:
@@ -91,12 +92,11 @@ class Tree:
     """The directories below ``root``, an open one, of which the last used stay open.
 
     ``careful`` is for ordinary users, whose own files' permissions hold for them: a directory that they cannot work in
-    is opened up meanwhile. ``track`` keeps the names that are made, for ``Directory.created``.
+    is opened up meanwhile.
     """
 
-    def __init__(self, root: int, *, careful: bool = False, track: bool = False) -> None:
+    def __init__(self, root: int, *, careful: bool = False) -> None:
         self.careful = careful
-        self._track: dict[tuple[int, int], set[str]] | None = {} if track else None
         self._by_path: dict[str, Directory] = {}
         self._by_key: dict[tuple[int, int], Directory] = {}
         self._dropped: list[Directory] = []
@@ -141,18 +141,28 @@ class Tree:
     def register(self, path: str, fd: int) -> Directory:
         """Keep an open directory. If it is open already, there is only one of it, or its times would be lost."""
         status = os.fstat(fd)
-        found = self._by_key.get((status.st_dev, status.st_ino))
-        if found is not None or (status.st_dev, status.st_ino) == self.root.key:
+        key = (status.st_dev, status.st_ino)
+        found = self.root if key == self.root.key else self._by_key.get(key)
+        if found is not None and _same(found.fd, status):
             os.close(fd)
-            found = found or self.root
         else:
+            if found is not None and found is not self.root:
+                self._dropped.append(self._by_key.pop(key))
             found = self._new(fd, status)
-            self._by_key[found.key] = found
+            self._by_key[key] = found
             self._evict()
-        if found is not self.root:
-            found.paths.append(path)
-            self._by_path[path] = found
+        self._know(path, found)
         return found
+
+    def _know(self, path: str, directory: Directory) -> None:
+        """By symlinks, a directory has as many paths as somebody likes."""
+        if len(self._by_path) >= PATHS_MAX:
+            for known in self._by_path.values():
+                known.paths.clear()
+            self._by_path.clear()
+        if directory is not self.root and self._by_path.get(path) is not directory:
+            directory.paths.append(path)
+            self._by_path[path] = directory
 
     def forget(self) -> None:
         """Something was removed that paths may have led through: look all of them up anew.
@@ -185,15 +195,9 @@ class Tree:
             os.close(directory.fd)
         self._dropped.clear()
 
-    def created(self, key: tuple[int, int], name: str) -> bool:
-        """Whether this layer made ``name`` in the directory of that inode."""
-        return self._track is not None and name in self._track.get(key, ())
-
     def _new(self, fd: int, status: os.stat_result | None = None) -> Directory:
         status = status or os.fstat(fd)
         made = Directory(fd, status)
-        if self._track is not None:
-            made.created = self._track.setdefault(made.key, set())
         if self.careful and status.st_mode & 0o700 != 0o700:
             made.mode = stat.S_IMODE(status.st_mode)
             os.fchmod(fd, made.mode | 0o700)
@@ -223,9 +227,7 @@ class Tree:
         else:
             return self.register(path, fd)
         found = self._walk(path, make)
-        if found is not self.root:
-            found.paths.append(path)
-            self._by_path[path] = found
+        self._know(path, found)
         return found
 
     def _walk(self, path: str, make: Make | None) -> Directory:
@@ -282,6 +284,16 @@ class Tree:
                 raise
         mode = open_up(parent, name)
         return openat2(parent, name, DIRECTORY, SINGLE), mode
+
+
+def _same(fd: int, status: os.stat_result) -> bool:
+    """Whether that is the inode's status. An overlayfs of several file systems may have its number twice."""
+    mine = os.fstat(fd)
+    return (mine.st_ctime_ns, mine.st_mtime_ns, mine.st_mode) == (
+        status.st_ctime_ns,
+        status.st_mtime_ns,
+        status.st_mode,
+    )
 
 
 def _joined(at: str, more: str) -> str:

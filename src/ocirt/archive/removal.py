@@ -15,8 +15,8 @@ from typing import TypeAlias
 from ocirt.archive.paths import DIRECTORY, SINGLE, open_up, openat2
 
 Key: TypeAlias = tuple[int, int]
-Keep: TypeAlias = Callable[[Key, str], bool]
-"""Whether what has this name in the directory of this device and inode is to stay."""
+Keep: TypeAlias = Callable[[int, Key, str], bool]
+"""Whether what has this name is to stay, in the directory that is open, and is of this device and inode."""
 
 
 def remove_tree(directory: int, name: str) -> None:
@@ -132,4 +132,4 @@ class _Removal:
         return True
 
     def _keeps(self, parent: Key, name: str) -> bool:
-        return self._keep is not None and self._keep(parent, name)
+        return self._keep is not None and self._keep(self._fd, parent, name)
