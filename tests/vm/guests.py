@@ -54,6 +54,7 @@ FILES: Final = Guest(
         "tests/lifecycle/test_devices.py",
         "tests/lifecycle/test_exec.py",
         "tests/lifecycle/test_failures.py",
+        "tests/native/test_overlay.py",
         "tests/test_limits.py",
         *ON_EACH_LAYOUT,
     ),
