@@ -33,6 +33,7 @@ from ocirt.surroundings import Network, Surroundings
 
 if TYPE_CHECKING:
     from ocirt.image.store import Pull, Store
+    from ocirt.image.transport import Access
     from ocirt.limits import Limits
     from ocirt.preparation import CgroupManager
 
@@ -73,6 +74,7 @@ class Options(TypedDict, total=False):
     bundle: Bundle | Path | None
     image: str | None
     pull: Pull
+    access: Access | None
     store: Store | Path | None
     timeout: float | None
     check: bool
@@ -115,6 +117,7 @@ def run(
     bundle: Bundle | Path | None = None,
     image: str | None = None,
     pull: Pull = "missing",
+    access: Access | None = None,
     store: Store | Path | None = None,
     input: bytes | str | None = None,
     timeout: float | None = None,
@@ -152,6 +155,7 @@ def run(
         are thrown away, with its environment, user and working directory; ``args`` come after its Entrypoint, in the
         place of its Cmd. Of volumes and ports it is not asked.
     :param pull: the image only if it is ``missing`` in ``store``, ``always`` if there is a newer one, or ``never``.
+    :param access: how its registry is reached: passwords, certificates.
     :param store: where images are kept; by default /var/lib/ocirt, or below an ordinary user's ~/.local/share.
     :param input: for its standard input, else ``stdin``, which is empty by default.
     :param timeout: seconds from now on, or from when the image is there; then it is killed, with all that it started.
@@ -183,7 +187,7 @@ def run(
         elif rootfs is not None or bundle is not None:
             raise ValueError("an image, a bundle and a rootfs each have files of their own")
         else:
-            request = _image_request(stack, wishes, image, pull, store, network, passed(pass_fds))
+            request = _image_request(stack, wishes, image, pull, access, store, network, passed(pass_fds))
             began = time.monotonic()
         request = evolve(request, strict_resources=strict_resources)
         container = stack.enter_context(Container._create(request, StateStore(root), *streams))
@@ -282,6 +286,7 @@ def _image_request(
     wishes: Wishes,
     image: str,
     pull: Pull,
+    access: Access | None,
     store: Store | Path | None,
     network: Network,
     kept: tuple[int, ...],
@@ -293,7 +298,9 @@ def _image_request(
     opened = store if isinstance(store, Store) else Store(store)
     user = as_user(wishes.user) if wishes.user is not None else None
     surroundings = Surroundings.here(network, whole=True)
-    found = stack.enter_context(on_layers(image, wishes.args, user, surroundings, pull=pull, store=opened))
+    found = stack.enter_context(
+        on_layers(image, wishes.args, user, surroundings, pull=pull, store=opened, access=access)
+    )
     *layers, lowest = found.trees
     document = evolve(wishes, args=()).applied_to(found.document)
     manager: CgroupManager = "disabled" if wishes.limits is None else "cgroupfs"

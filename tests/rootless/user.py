@@ -27,6 +27,7 @@ PRELUDE = f"""
 import ctypes, importlib, os, pkgutil, resource, shutil, subprocess, sys, tempfile
 from subprocess import DEVNULL, PIPE
 import ocirt, cattrs
+"example".encode("idna")  # whoever connects to a name does
 for module in pkgutil.walk_packages(ocirt.__path__, "ocirt."):
     if module.name not in ("ocirt.__main__", "ocirt._native.libocirt"):
         importlib.import_module(module.name)

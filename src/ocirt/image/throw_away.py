@@ -13,6 +13,7 @@ from ocirt.errors import ImageError
 from ocirt.image import overlay
 from ocirt.image.conversion import to_spec
 from ocirt.image.store import Pull, Store, StoredImage
+from ocirt.image.transport import Access
 from ocirt.spec import Mount, Process, Spec, User
 from ocirt.surroundings import Surroundings
 
@@ -30,14 +31,21 @@ class OnLayers:
 
 @contextmanager
 def on_layers(
-    name: str, args: Sequence[str], user: User | None, surroundings: Surroundings, *, pull: Pull, store: Store
+    name: str,
+    args: Sequence[str],
+    user: User | None,
+    surroundings: Surroundings,
+    *,
+    pull: Pull,
+    store: Store,
+    access: Access | None = None,
 ) -> Iterator[OnLayers]:
     """Have the image here, and nobody remove its layers until this is left.
 
     :param args: instead of the image's Cmd; its Entrypoint stays before them.
     :param user: instead of the image's.
     """
-    stored, held = store.use(name, policy=pull)
+    stored, held = store.use(name, policy=pull, access=access)
     with held:
         said = stored.config.config
         program = (*said.entrypoint, *(args or said.cmd))
