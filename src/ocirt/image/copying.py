@@ -19,11 +19,11 @@ from attrs import evolve, frozen
 
 from ocirt.errors import DigestMismatch, ImageError, ImageNotFound, UnsupportedError
 from ocirt.image import compression, manifests, media, platform
-from ocirt.image.compression import Compressed
 from ocirt.image.digest import Digest, Readable, Verified
 from ocirt.image.documents import MAX_DOCUMENT, Descriptor, ImageConfig, Index, Manifest, Platform
 from ocirt.image.files import whole
 from ocirt.image.media import Compression
+from ocirt.image.packing import packed
 from ocirt.image.reference import Location
 from ocirt.image.threads import Team
 from ocirt.image.transport import (
@@ -233,8 +233,9 @@ class Copy:
             compression.uncompressed(
                 team.checked(stream), current, layer.diff_id, what=what, threaded=wanted != "none"
             ) as plain,
+            packed(plain, wanted) as new,
         ):
-            digest, size = self.destination.put_blob(Compressed(plain, wanted))
+            digest, size = self.destination.put_blob(new)
         media_type = media.layer(wanted, docker=docker)
         return evolve(layer.new, media_type=media_type, digest=digest, size=size, data=None)
 

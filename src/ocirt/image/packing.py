@@ -10,10 +10,13 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
+from ocirt.image.compression import Compressed
 from ocirt.image.digest import Digest, Readable
+from ocirt.image.media import Compression
 
 if TYPE_CHECKING:
     from typing import Self
@@ -29,6 +32,13 @@ WINDOW: Final = 32 * 1024
 _HEADER: Final = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 _LAST_BLOCK: Final = b"\x03\0"
 """An empty one that says so (RFC 1951, 3.2.3)."""
+
+
+def packed(stream: Readable, compression: Compression, level: int | None = None) -> AbstractContextManager[Readable]:
+    """A stream of what ``stream`` is compressed; equal data and level make equal bytes."""
+    if compression == "gzip":
+        return Gzip(stream, level)
+    return nullcontext(Compressed(stream, compression, level))
 
 
 class Pieces:
@@ -94,13 +104,22 @@ class Gzip:
     def _submit(self) -> None:
         """Give the threads enough to do, and no more, which would have to be kept."""
         while len(self._jobs) < 2 * self._threads:
-            block = self._stream.read(BLOCK)
+            block = self._block()
             if not block:
                 return
             self._jobs.append(self._pool.submit(_deflated, block, self._before, self._level))
             self._crc = zlib.crc32(block, self._crc)
             self._size += len(block)
             self._before = block[-WINDOW:]
+
+    def _block(self) -> bytes:
+        """As much, however little the stream gives at once."""
+        pieces = []
+        missing = BLOCK
+        while missing and (piece := self._stream.read(missing)):
+            pieces.append(piece)
+            missing -= len(piece)
+        return b"".join(pieces)
 
     def __enter__(self) -> Self:
         return self

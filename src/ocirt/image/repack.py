@@ -10,7 +10,7 @@ import io
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import Final
 
@@ -23,8 +23,7 @@ from ocirt.archive.tree import Walk
 from ocirt.archive.writing import LayerWriter
 from ocirt.errors import ImageError, UnsupportedError
 from ocirt.image import media, record
-from ocirt.image.compression import Compressed
-from ocirt.image.digest import Digest, Readable, Verified
+from ocirt.image.digest import Digest, Verified
 from ocirt.image.documents import (
     MAX_DOCUMENT,
     ContainerConfig,
@@ -36,7 +35,7 @@ from ocirt.image.documents import (
     RootFS,
 )
 from ocirt.image.layer_digests import digests_of_layers
-from ocirt.image.packing import Gzip, Pieces
+from ocirt.image.packing import Pieces, packed
 from ocirt.image.platform import here
 from ocirt.image.transport import Destination, Progress, Raw, Report, Source
 
@@ -279,15 +278,9 @@ def _put_layer(
     if compression not in destination.compressions:
         raise ImageError(destination.name, f"takes no layers compressed by {compression}")
     plain = Pieces(_reported(archive, packing.report))
-    with _compressed(plain, compression, packing.level) as stream:
+    with packed(plain, compression, packing.level) as stream:
         digest, size = destination.put_blob(stream)
     return Descriptor(media.layer(compression, docker=docker), digest, size), plain.diff_id
-
-
-def _compressed(plain: Pieces, compression: media.Compression, level: int | None) -> AbstractContextManager[Readable]:
-    if compression == "gzip":
-        return Gzip(plain, level)
-    return nullcontext(Compressed(plain, compression, level))
 
 
 def _reported(archive: Iterator[bytes], report: Report | None) -> Iterator[bytes]:
