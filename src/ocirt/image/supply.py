@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import BinaryIO, Final, Literal
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from ocirt.errors import UnsupportedError
 from ocirt.image import compression, files
 from ocirt.image.digest import Digest, Readable, Verified
 from ocirt.image.documents import Descriptor
-from ocirt.image.threads import PIECE, Ahead, Cancelled, started
+from ocirt.image.threads import PIECE, Ahead, Cancelled, prepared, start
 from ocirt.image.transport import Progress, Report, Source
 
 AHEAD: Final = 2
@@ -73,7 +73,8 @@ class Supply:
         while self._waiting and len(self._fetches) < AHEAD:
             layer = self._waiting.pop(0)
             fetch = self._fetches[layer.diff_id] = _Fetch(self._given_up)
-            fetch.thread = started(partial(self._fetch, fetch, layer), "fetch a layer")
+            fetch.thread = prepared(partial(self._fetch, fetch, layer), "fetch a layer")
+            start(fetch.thread)
 
     def _fetch(self, fetch: _Fetch, layer: Layer) -> None:
         try:
@@ -83,6 +84,8 @@ class Supply:
                     fetch.file.write(data)
         except BaseException as error:  # noqa: BLE001  # raised by whoever wants the layer
             fetch.error = error
+        finally:
+            fetch.finished.set()
 
     def close(self) -> None:
         """Give up what is still being fetched."""
@@ -107,14 +110,15 @@ class _Fetch:
     thread: threading.Thread | None = None
     file: BinaryIO | None = None
     error: BaseException | None = None
+    finished: threading.Event = field(factory=threading.Event)
+    """Waited for instead of the thread, which an interrupted join takes for ended (Python before 3.13)."""
 
     @contextmanager
     def result(self) -> Iterator[Readable]:
         """What was fetched and verified, once it is all there."""
         try:
-            assert self.thread is not None
             try:
-                self.thread.join()
+                self.finished.wait()
             except BaseException:  # Ctrl-C: it is not waited for any longer
                 self.given_up.set()
                 raise
@@ -127,7 +131,8 @@ class _Fetch:
             self.close()
 
     def close(self) -> None:
-        if self.thread is not None:
+        if self.thread is not None and self.thread.ident is not None:
+            self.finished.wait()
             self.thread.join()
         if self.file is not None:
             self.file.close()

@@ -28,21 +28,13 @@ class Cancelled(BaseException):
     """Somebody else's error ended this work. Not an ``Exception``: nobody should think it their own."""
 
 
-def started(target: Callable[[], None], name: str) -> threading.Thread:
-    """A thread that no signal is given to: Ctrl-C has to interrupt whoever waits for it.
-
-    It may do so in here, with the thread started: who has to know it even then makes it first (``prepared``).
-    """
-    thread = prepared(target, name)
-    start(thread)
-    return thread
-
-
 def prepared(target: Callable[[], None], name: str) -> threading.Thread:
+    """A thread to be started by ``start``: Ctrl-C may come in there, and then its maker has to know it already."""
     return threading.Thread(target=target, name=name, daemon=True)
 
 
 def start(thread: threading.Thread) -> None:
+    """No signal is given to it: Ctrl-C has to interrupt whoever waits for it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         thread.start()
