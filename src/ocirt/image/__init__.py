@@ -11,10 +11,11 @@ On the ground ``digest``, ``media`` and ``documents``: the specification's words
 name images, ``transport`` what every place offers where they are kept. ``ocirt`` itself does not import this package:
 whoever brings a rootfs of their own does not pay for it.
 
-Transports are ``layout``, ``layout_archive``, ``docker_archive`` and ``docker_daemon``, with ``files``, ``members``
-and ``new_archive`` for what untrusted files ask for (``pruning`` cleans a layout up), and ``registry``, which stands
-on ``http``, ``tokens`` and ``auth``. ``copying`` takes an image from one place to another: ``platform`` is the choice
-among several, ``manifests`` and ``compression`` convert on the way, ``threads`` do several things at once.
+Transports are ``layout``, ``layout_archive``, ``docker_archive``, ``docker_daemon`` and ``tarball``, with ``files``,
+``members`` and ``new_archive`` for what untrusted files ask for (``pruning`` cleans a layout up), and ``registry``,
+which stands on ``http``, ``tokens`` and ``auth``. ``copying`` takes an image from one place to another: ``platform``
+is the choice among several, ``manifests`` and ``compression`` convert on the way, ``threads`` do several things at
+once.
 
 ``image`` is an image to be read. Its layers come by ``supply`` and become a bundle's files, its configuration by
 ``conversion``; ``making`` sees to it that a bundle is whole. A ``store`` keeps ``layers`` unpacked for many bundles

@@ -14,7 +14,7 @@ from attrs import frozen
 from ocirt.errors import ImageError
 from ocirt.image.digest import Digest
 
-TRANSPORTS: Final = ("docker", "docker-archive", "docker-daemon", "oci", "oci-archive")
+TRANSPORTS: Final = ("docker", "docker-archive", "docker-daemon", "oci", "oci-archive", "tarball")
 
 DEFAULT_REGISTRY: Final = "docker.io"
 DEFAULT_NAMESPACE: Final = "library"

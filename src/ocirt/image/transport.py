@@ -145,6 +145,7 @@ _MODULES: Final = {
     "docker-daemon": "docker_daemon",
     "oci": "layout",
     "oci-archive": "layout_archive",
+    "tarball": "tarball",
 }
 
 
