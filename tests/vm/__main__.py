@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -13,49 +12,32 @@ from typing import Final
 
 from tests.vm import needs
 from tests.vm.guests import FILES, GUESTS, Guest
-from tests.vm.kernel import Kernel, kernel
+from tests.vm.kernel import kernel
 
 CACHE: Final = needs.ROOT / "build/vm"
 MINUTES: Final = 20
 
 
 def main() -> int:
+    """One machine at a time: side by side, each on two processors of its own, two take four times as long."""
     options, arguments = _parser().parse_known_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the machines are ended with us
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the machine is ended with us
     deadline = time.monotonic() + options.minutes * 60
+    names = [options.guest] if options.guest else [FILES.name] if arguments else list(GUESTS)
     try:
         needs.check()
-        unpacked = kernel(CACHE)
-        if not options.guest and not arguments:
-            return _side_by_side(options.minutes)
-        return _run(GUESTS[options.guest or FILES.name], arguments, unpacked, deadline, options.label)
+        codes = [_run(GUESTS[name], arguments, deadline) for name in names]
     except needs.VMError as error:
         sys.stderr.write(f"vm-test: {error}\n")
         return 1
-
-
-def _side_by_side(minutes: float) -> int:
-    """All machines: tests keep one processor of a machine busy. Each has a program of its own, to be ended alone."""
-    own = [sys.executable, "-m", __package__]
-    width = max(map(len, GUESTS))
-    running = [
-        subprocess.Popen([*own, f"--guest={name}", f"--minutes={minutes}", f"--label={name:{width}} | "])
-        for name in GUESTS
-    ]
-    try:
-        codes = [program.wait() for program in running]
-    finally:
-        for program in running:
-            program.terminate()
-            program.wait()
     return next(filter(None, codes), 0)
 
 
-def _run(guest: Guest, arguments: Sequence[str], unpacked: Kernel, deadline: float, label: str) -> int:
-    machine = guest.machine(unpacked, CACHE)
+def _run(guest: Guest, arguments: Sequence[str], deadline: float) -> int:
+    machine = guest.machine(kernel(CACHE), CACHE)
     named = any(Path(argument.partition("::")[0]).exists() for argument in arguments)
     words = [f"--guest={guest.name}", *arguments, *(() if named else guest.paths())]
-    return machine.run(words, deadline - time.monotonic(), label)
+    return machine.run(words, deadline - time.monotonic())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,7 +51,6 @@ def _parser() -> argparse.ArgumentParser:
         "--guest", choices=GUESTS, help=f"one machine (all of them; with arguments for pytest, {FILES.name})"
     )
     parser.add_argument("--minutes", type=float, default=MINUTES, help="how long it may take (%(default)s)")
-    parser.add_argument("--label", default="", help="what its lines begin with")
     return parser
 
 

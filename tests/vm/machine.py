@@ -41,8 +41,8 @@ class Machine:
     options: tuple[str, ...]
     """More of virtme-run's, the last of all."""
 
-    def run(self, arguments: Sequence[str], seconds: float, label: str = "") -> int:
-        """The exit status that the script left; ``label`` is put before each line that is shown.
+    def run(self, arguments: Sequence[str], seconds: float) -> int:
+        """The exit status that the script left.
 
         :raises VMError: it left none, or not in time.
         """
@@ -52,7 +52,7 @@ class Machine:
         # On the kernel's command line is little room, so what to do stands in a file.
         (self.shared / "command").write_text(shlex.join([*self.script, *arguments]) + "\n")
         try:
-            self._show(self._lines(time.monotonic() + seconds), label)
+            self._show(self._lines(time.monotonic() + seconds))
         except VMError as error:
             raise VMError(f"{error}; the console's log is {self.log}") from None
         if not result.is_file():
@@ -64,14 +64,14 @@ class Machine:
     def log(self) -> Path:
         return self.shared / "console.log"
 
-    def _show(self, lines: Iterator[str], label: str) -> None:
+    def _show(self, lines: Iterator[str]) -> None:
         shown = False
         with self.log.open("w") as log:
             for line in lines:
                 log.write(line)
                 shown = line.strip() != END if shown else line.strip() == BEGIN
                 if shown and line.strip() != BEGIN:
-                    sys.stdout.write(label + line)
+                    sys.stdout.write(line)
                     sys.stdout.flush()
 
     def command(self) -> list[str]:

@@ -34,11 +34,6 @@ def test_its_status_is_the_scripts(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (tmp_path / "shared/console.log").read_text().count("noise") == 2
 
 
-def test_its_lines_are_told_from_another_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shell(tmp_path, f"echo '{BEGIN}'; echo one; echo two; echo '{END}'; echo 0 >$1/status").run([], 60, "a | ")
-    assert capsys.readouterr().out == "a | one\na | two\n"
-
-
 def test_without_a_status_it_tells_its_last_words(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared/status").write_text("0")  # of the run before
