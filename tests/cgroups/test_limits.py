@@ -51,9 +51,10 @@ def directory(cgroup: Cgroup, controller: str) -> Directory:
 
 
 def present(cgroup: Cgroup, resources: Resources) -> Mapping[str, str]:
-    """What stands in the files that these limits are about."""
+    """What stands in the files that these limits are about; not in a file where nothing does: of version 2 there is
+    one as soon as its controller was enabled on the way."""
     files = {f"{directory(cgroup, item.controller).path}/{item.file}" for item in settings(resources)}
-    return {path: tree.read(path).strip() for path in files if os.path.exists(path)}
+    return {path: value for path in files if os.path.exists(path) and (value := tree.read(path).strip())}
 
 
 CHANGES = [
