@@ -16,6 +16,7 @@ PRESSURE = (
 
 V1 = {
     "memory": {
+        "cgroup.procs": "",
         "memory.stat": "cache 11\nrss 12\nhierarchical_memory_limit 64\ntotal_cache 13\n",
         "memory.usage_in_bytes": "101\n",
         "memory.limit_in_bytes": "67108864\n",
@@ -73,6 +74,7 @@ V1 = {
 }
 
 V2 = {
+    "cgroup.procs": "",
     "memory.stat": "anon 12\nfile 11\nkernel 107\nsock 108\n",
     "memory.current": "101\n",
     "memory.max": "67108864\n",

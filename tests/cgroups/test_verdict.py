@@ -8,7 +8,7 @@ import pytest
 
 from ocirt.cgroups import verdict
 from ocirt.cgroups.files import Cgroup
-from ocirt.cgroups.verdict import ABOVE, BELOW, Facts
+from ocirt.cgroups.verdict import ABOVE, BELOW, LOST, Facts
 
 from . import kernels
 
@@ -30,6 +30,12 @@ def test_hybrid_is_version_1(tmp_path: Path) -> None:
 def test_nobody_was_killed(tmp_path: Path) -> None:
     cgroup = kernels.v2(tmp_path, {**kernels.V2, "memory.events": "max 3\noom 0\noom_kill 0\n"})
     assert verdict.facts(cgroup) == Facts(0, 102, 4.5, "")
+
+
+def test_a_cgroup_that_goes_while_it_is_read_has_told_no_cause(tmp_path: Path) -> None:
+    """And the kernel's log knows nothing of this one."""
+    left = {name: text for name, text in kernels.V2.items() if name not in ("cgroup.procs", "memory.max")}
+    assert verdict.facts(kernels.v2(tmp_path, left)) == Facts(2, 102, 4.5, LOST)
 
 
 @pytest.mark.parametrize(

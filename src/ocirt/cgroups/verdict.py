@@ -16,6 +16,7 @@ from ocirt.cgroups.files import Cgroup
 from ocirt.cgroups.place import Place, number
 
 ABOVE: Final = "the host, or a cgroup above the container's, ran out of memory"
+LOST: Final = "which memory limit was reached nobody can tell any more"
 BELOW: Final = "a memory limit that was set inside of the container was reached"
 
 
@@ -66,10 +67,13 @@ def facts(cgroup: Cgroup, began: int = 0) -> Facts:
         return Facts()
     memory, cpu = Place.of(cgroup, "memory"), Place.of(cgroup, "cpuacct")
     kills = oom_kills(memory)
-    if kills is None and memory.version and not os.path.isdir(memory.path):
-        return _logged(memory, began / os.sysconf("SC_CLK_TCK"))
     peak = memory.number("memory.max_usage_in_bytes" if memory.version == 1 else "memory.peak")
-    return Facts(kills, peak, _seconds(cpu), _cause(memory) if kills else "")
+    found = Facts(kills, peak, _seconds(cpu), _cause(memory) if kills else "")
+    # Its files may go while they are read: then they have told a part, which is no cause of anything.
+    if kills != 0 and memory.version and memory.text("cgroup.procs") is None:
+        logged = _logged(memory, began / os.sysconf("SC_CLK_TCK"))
+        return found._replace(cause=LOST) if kills and not logged.oom_kills else logged
+    return found
 
 
 def oom_kills(place: Place) -> int | None:
