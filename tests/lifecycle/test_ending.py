@@ -252,7 +252,10 @@ def test_an_init_that_has_no_room_to_begin_in(lab: Lab) -> None:
         deaths += [error] if isinstance(error, InitDied) else []
         limit = limit * 5 // 4
     assert deaths
-    assert {(death.oom_killed, death.signal) for death in deaths} == {(True, signal.SIGKILL)}
+    # Of so many in a row the kernel's log, which alone remembers those of systemd's, leaves some out.
+    known = {True, None} if lab.manager == "systemd" else {True}
+    assert {death.oom_killed for death in deaths} <= known
+    assert {death.signal for death in deaths} == {signal.SIGKILL}
     assert "container init was OOM-killed (memory limit too low?)" in str(deaths[0])
     lab.sweep()
     assert lab.remains() == []

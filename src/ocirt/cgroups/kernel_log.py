@@ -1,7 +1,8 @@
 """What the kernel's log says of OOM kills: for a container whose cgroup is gone before anybody could ask it.
 
 systemd removes a scope as soon as it is empty. The lines of a kill are written before the victim has its SIGKILL, so
-they are there once its end is known; but beyond ten kills within five seconds the kernel leaves some out. As a rule
+they are there once its end is known; but beyond ten kills within five seconds the kernel leaves out whose they were, and says
+the last line of each alone. As a rule
 root alone may read them (dmesg_restrict in sysctl/kernel.rst; the format of /dev/kmsg: ABI/testing/dev-kmsg).
 """
 
@@ -16,6 +17,9 @@ from typing import NamedTuple
 
 RECORD_BYTES = 8192
 """The kernel's own bound: a shorter buffer gets EINVAL."""
+
+KILLED = ("Memory cgroup out of memory: Killed process", "Out of memory: Killed process")
+"""What is said of each, whatever was left out before."""
 
 USAGE = re.compile(r"^(memory(?:\+swap)?): usage (\d+)kB, limit (\d+)kB")
 
@@ -32,11 +36,13 @@ class Kill(NamedTuple):
 def kills(path: str, began: float) -> tuple[Kill, ...] | None:
     """Those in a cgroup, given from its hierarchy's root on, since a time in seconds after boot.
 
-    ``None`` where nobody can tell: who may not read the log, and where it shows none and does not reach back so far.
+    ``None`` where nobody can tell: who may not read the log, and where it shows none but does not reach back so far, or
+    tells of kills without telling whose they were.
     """
     found: list[Kill] = []
     used_up: dict[str, int] = {}
     oldest: float | None = None
+    told = untold = 0
     suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
     for at, text in _records():
         oldest = at if oldest is None else oldest
@@ -48,7 +54,10 @@ def kills(path: str, began: float) -> tuple[Kill, ...] | None:
         elif text.startswith("oom-kill:"):
             found += [Kill(_member(text, "oom_memcg"), used_up)] if _concerns(text, _escaped(path)) else []
             used_up = {}
-    return tuple(found) if found or (oldest is not None and oldest <= began) else None
+            told += 1
+        elif text.startswith(KILLED):
+            told, untold = (told - 1, untold) if told else (0, untold + 1)
+    return tuple(found) if found or (oldest is not None and oldest <= began and not untold) else None
 
 
 def _concerns(text: str, path: str) -> bool:
