@@ -1,9 +1,8 @@
 """What the kernel's log says of OOM kills: for a container whose cgroup is gone before anybody could ask it.
 
 systemd removes a scope as soon as it is empty. The lines of a kill are written before the victim has its SIGKILL, so
-they are there once its end is known; but beyond ten kills within five seconds the kernel leaves out whose they were, and says
-the last line of each alone. As a rule
-root alone may read them (dmesg_restrict in sysctl/kernel.rst; the format of /dev/kmsg: ABI/testing/dev-kmsg).
+they are there once its end is known; but beyond ten kills within five seconds the kernel leaves out whose they were. As
+a rule root alone may read them (dmesg_restrict in sysctl/kernel.rst; the format of /dev/kmsg: ABI/testing/dev-kmsg).
 """
 
 from __future__ import annotations
