@@ -25,7 +25,7 @@ from ocirt.errors import ArchiveError, BundleError
 from ocirt.spec import IDMapping
 from tests.archive.building import directory, file, layer, symlink
 from tests.rootless.user import User, make_user
-from tests.support import Lab, eventually, process
+from tests.support import SECONDS, Lab, eventually, process
 
 CONTENT = layer(directory("./", 0o711, mtime=9), file("etc/name", b"value"), symlink("l", "etc"))
 
@@ -136,8 +136,9 @@ def test_owners_may_be_mapped(tmp_path: Path) -> None:
 
 
 KILLED = """
-import os, sys
+import os, signal, sys
 from ocirt import Bundle
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 Bundle.from_rootfs_tar(sys.argv[1], os.fdopen(0, "rb", buffering=0))
 """
 
@@ -152,7 +153,7 @@ def test_killed_in_the_middle_it_leaves_no_bundle(tmp_path: Path, number: signal
     child.stdin.flush()
     eventually(lambda: any(tmp_path.glob(".bundle.*/rootfs/second")), "the extraction is under way")
     child.send_signal(number)
-    child.wait()
+    child.wait(SECONDS)
     child.stdin.close()
     assert not (tmp_path / "bundle").exists()
     if number == signal.SIGINT:
