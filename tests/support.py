@@ -258,6 +258,7 @@ def is_let_go(other: FileIO) -> bool:
 def checked(lab: Lab) -> Iterator[Lab]:
     """Hand out a lab, and see that a test has left nothing behind once its containers are deleted."""
     before = Caller.now()
+    gc.freeze()  # what thousands of tests have left alive need not be looked at for each of the next
     yield lab
     lab.sweep()
     eventually(lambda: Caller.now().children == before.children, f"children are gone: {Caller.now().children}")
