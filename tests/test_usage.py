@@ -26,7 +26,7 @@ def resctrl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resctrl:
 def record(**changes: object) -> Record:
     """Of this very process."""
     own = Record("c", "/b", "/r", "1.3.0", {}, Cgroup(), "", os.getpid(), start_time(os.getpid())[1], boot_id())
-    return own._replace(**changes)  # type: ignore[arg-type]
+    return own._replace(**changes)  # type: ignore[arg-type]  # of its fields
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_the_common_members_of_operations_are_given_by_name_alone() -> None:
     assert SetHostname("demo", origin="hostname").origin == "hostname"
     assert SetHostname.__match_args__ == ("name",)
     with pytest.raises(TypeError, match="SetHostname takes 1 arguments, each once: name"):
-        SetHostname("demo", "hostname")  # type: ignore[call-arg]
+        SetHostname("demo", "hostname")  # type: ignore[call-arg]  # that is what is refused
 
 
 @pytest.mark.parametrize(("args", "fields"), [((), {}), ((1,), {"z": 1}), ((1, 2, 3), {}), ((1,), {"x": 1})])
@@ -67,7 +67,7 @@ def test_values_of_different_classes_are_not_equal() -> None:
 def test_they_cannot_be_changed() -> None:
     point = Point(1)
     with pytest.raises(AttributeError, match="Point is frozen: x cannot be changed"):
-        point.x = 2  # type: ignore[misc]
+        point.x = 2  # type: ignore[misc]  # that is what is refused
     with pytest.raises(AttributeError, match="Point is frozen: x cannot be deleted"):
         del point.x
     assert point.x == 1
@@ -83,7 +83,7 @@ def test_a_copy_may_differ() -> None:
 
 def test_they_show_what_they_hold_but_for_what_is_hidden() -> None:
     assert repr(Named(1, 2, "n", "pw")) == "Named(x=1, y=2, name='n')"
-    assert repr(JoinProcess(3, 4, origin="o")) == "JoinProcess(origin='o', pidfd=3, flags=4)"  # type: ignore[arg-type]
+    assert repr(JoinProcess(3, 4, origin="o")) == "JoinProcess(origin='o', pidfd=3, flags=4)"  # type: ignore[arg-type]  # shown, not used
     assert "state" not in repr(RunHook("/bin/true", (), (), 0, False, ("a", "b")))
 
 

@@ -25,11 +25,14 @@ from ocirt.spec import Linux, Resources, Spec
 from ocirt.state import NOTIFY, SCRATCH, StateStore
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ocirt.answers import Answers
     from ocirt.cgroups.bpf import Program
     from ocirt.cgroups.layout import Here
     from ocirt.cgroups.settings import Setting
     from ocirt.cgroups.systemd import Wanted
+    from ocirt.spec import DeviceRule
 
 KEPT: Final = 64
 """So many plans a bundle keeps at most."""
@@ -159,6 +162,19 @@ def _full_views() -> tuple[str, ...]:
     return full_views()
 
 
+def _devices(rules: Sequence[DeviceRule], here: Here, host: Host) -> tuple[tuple[DeviceWrite, ...], Program | None]:
+    """What holds processes to the list: files, a program, or neither for an ordinary user."""
+    devices.check_supported(here.layout, rules, rootless=host.rootless)
+    means = devices.means(here.layout, rootless=host.rootless)
+    if means == "files":
+        return devices.device_writes(devices.device_list(rules)), None
+    if means != "program":
+        return (), None
+    from ocirt.cgroups import bpf
+
+    return (), bpf.assemble(devices.device_list(rules))
+
+
 def _prepare(store: StateStore, request: Request, host: Host, here: Here | None, site: Site) -> Prepared:
     document = request.bundle.spec
     linux = document.linux or Linux()
@@ -172,15 +188,7 @@ def _prepare(store: StateStore, request: Request, host: Host, here: Here | None,
     if request.cgroup_manager == "disabled":
         _refuse_limits(resources)
     elif here is not None:
-        rules = resources.devices
-        devices.check_supported(here.layout, rules, rootless=host.rootless)
-        means = devices.means(here.layout, rootless=host.rootless)
-        if means == "files":
-            writes = devices.device_writes(devices.device_list(rules))
-        elif means == "program":
-            from ocirt.cgroups import bpf
-
-            program = bpf.assemble(devices.device_list(rules))
+        writes, program = _devices(resources.devices, here, host)
         unit = _unit(request, host, here, writes)
         placement = unit.placement if unit else choice.choose(here, linux.cgroups_path, site.container_id)
         cgroup = (

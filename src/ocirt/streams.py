@@ -83,7 +83,7 @@ class Streams:
             self.stdin = open(write, "wb", buffering=0)  # noqa: SIM115  # closed by __exit__, or by the process
             return read
         self._theirs.append(write)
-        setattr(self, NAMES[number], open(read, "rb"))  # noqa: SIM115
+        setattr(self, NAMES[number], open(read, "rb"))  # noqa: SIM115  # its owner closes it
         return write
 
     def _inherited(self, number: int) -> int:

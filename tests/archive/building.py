@@ -72,27 +72,27 @@ def padded(data: bytes) -> bytes:
 
 
 def file(name: bytes | str, data: bytes = b"", **fields: object) -> bytes:
-    return header(name, b"0", **{"size": len(data), **fields}) + padded(data)  # type: ignore[arg-type]
+    return header(name, b"0", **{"size": len(data), **fields}) + padded(data)  # type: ignore[arg-type]  # of header
 
 
 def directory(name: bytes | str, mode: int = 0o755, **fields: object) -> bytes:
-    return header(name, b"5", mode=mode, **fields)  # type: ignore[arg-type]
+    return header(name, b"5", mode=mode, **fields)  # type: ignore[arg-type]  # of header
 
 
 def symlink(name: bytes | str, target: bytes | str, **fields: object) -> bytes:
-    return header(name, b"2", link=target, mode=0o777, **fields)  # type: ignore[arg-type]
+    return header(name, b"2", link=target, mode=0o777, **fields)  # type: ignore[arg-type]  # of header
 
 
 def hardlink(name: bytes | str, target: bytes | str, **fields: object) -> bytes:
-    return header(name, b"1", link=target, **fields)  # type: ignore[arg-type]
+    return header(name, b"1", link=target, **fields)  # type: ignore[arg-type]  # of header
 
 
 def fifo(name: bytes | str, **fields: object) -> bytes:
-    return header(name, b"6", **fields)  # type: ignore[arg-type]
+    return header(name, b"6", **fields)  # type: ignore[arg-type]  # of header
 
 
 def character(name: bytes | str, major: int, minor: int, **fields: object) -> bytes:
-    return header(name, b"3", device=(major, minor), **fields)  # type: ignore[arg-type]
+    return header(name, b"3", device=(major, minor), **fields)  # type: ignore[arg-type]  # of header
 
 
 def record(key: bytes | str, value: bytes | str) -> bytes:

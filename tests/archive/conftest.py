@@ -33,7 +33,7 @@ class Place:
 
     def extract(self, *layers: bytes, **options: object) -> list[Extracted]:
         """One archive after the other."""
-        return [extract(io.BytesIO(layer), self.root, **options) for layer in layers]  # type: ignore[arg-type]
+        return [extract(io.BytesIO(layer), self.root, **options) for layer in layers]  # type: ignore[arg-type]  # of extract
 
     def tree(self) -> dict[str, Entry]:
         return snapshot(self.root)

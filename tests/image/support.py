@@ -158,11 +158,11 @@ def make_image(
         "layers": [kept(kind, compressed(layer, compression)) for layer in layers],
     }
     entry = kept(str(manifest["mediaType"]), to_json(manifest))
-    hexes = [str(layer["digest"]).partition(":")[2] for layer in manifest["layers"]]  # type: ignore[attr-defined]
+    hexes = [str(layer["digest"]).partition(":")[2] for layer in manifest["layers"]]  # type: ignore[attr-defined]  # made above
     return MadeImage(
         blobs,
         str(entry["digest"]).partition(":")[2],
-        str(manifest["config"]["digest"]).partition(":")[2],  # type: ignore[index]
+        str(manifest["config"]["digest"]).partition(":")[2],  # type: ignore[index]  # made above
         tuple(hexes),
         str(manifest["mediaType"]),
     )
@@ -188,7 +188,7 @@ def make_layout(
     **members: object,
 ) -> Path:
     """An OCI image layout with one image, ``tag``, of these layers (tar archives); its path."""
-    image = make_image(layers, config=config, compression=compression, **members)  # type: ignore[arg-type]
+    image = make_image(layers, config=config, compression=compression, **members)  # type: ignore[arg-type]  # the configuration's
     return write_layout(path, {"schemaVersion": 2, "manifests": [image.descriptor(tag)]}, image.blobs)
 
 

@@ -95,7 +95,7 @@ def test_the_configuration_stays_as_it_is(tmp_path: Path) -> None:
         (entry,) = json.load(archive.extractfile("manifest.json"))  # type: ignore[arg-type]  # a regular file
         assert entry["RepoTags"] == ["docker.io/library/app:1"]
         assert archive.extractfile(entry["Config"]).read() == said  # type: ignore[union-attr]  # a regular file
-        assert [archive.extractfile(layer).read() for layer in entry["Layers"]] == LAYERS  # type: ignore[union-attr]
+        assert [archive.extractfile(layer).read() for layer in entry["Layers"]] == LAYERS  # type: ignore[union-attr]  # a file
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd", "none"])
@@ -411,7 +411,7 @@ def test_members_are_what_tarfile_says(tmp_path: Path, entries: dict[str, bytes]
         for entry in archive:
             if clean.count(members.cleaned(entry.name)) == 1 and not entry.name.endswith("/"):
                 with found.read(entry.name) as stream:
-                    assert stream.read() == archive.extractfile(entry).read()  # type: ignore[union-attr]
+                    assert stream.read() == archive.extractfile(entry).read()  # type: ignore[union-attr]  # a file
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)

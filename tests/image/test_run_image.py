@@ -50,7 +50,7 @@ def image(directory: Path, **config: object) -> str:
 def said(tmp_path: Path, store: Store, *args: str, name: str | None = None, **options: object) -> str:
     """What a program of the image wrote to both streams."""
     known = name if name is not None else image(tmp_path)
-    done = run(args, image=known, store=store, root=tmp_path / "state", text=True, **options)  # type: ignore[call-overload]
+    done = run(args, image=known, store=store, root=tmp_path / "state", text=True, **options)  # type: ignore[call-overload]  # of run
     assert done.returncode == 0
     return str(done.stdout + done.stderr)
 

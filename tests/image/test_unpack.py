@@ -37,7 +37,7 @@ TWO = layers([[("one", b"1" * 100_000), ("both", b"1")], [("two", b"2" * 100_000
 
 def unpacked(layout: Path, bundle: Path, **options: object) -> Mapping[str, File]:
     with Image.open(f"oci:{layout}:{support.TAG}") as image:
-        return tree(image.unpack(bundle, **options).rootfs)  # type: ignore[arg-type]
+        return tree(image.unpack(bundle, **options).rootfs)  # type: ignore[arg-type]  # of unpack, by their names
 
 
 def told(files: Mapping[str, File], name: str) -> dict[str, File]:
@@ -204,12 +204,12 @@ def another_layer(layout: Path, blobs: dict[str, bytes], manifest: dict[str, obj
 
 
 def another_config(layout: Path, blobs: dict[str, bytes], manifest: dict[str, object]) -> None:
-    digest = str(manifest["config"]["digest"]).partition(":")[2]  # type: ignore[index]
+    digest = str(manifest["config"]["digest"]).partition(":")[2]  # type: ignore[index]  # JSON that was made here
     (layout / "blobs/sha256" / digest).write_bytes(blobs[digest].replace(b"linux", b"LINUX"))
 
 
 def layer_of(manifest: dict[str, object], number: int) -> str:
-    found = manifest["layers"][number]  # type: ignore[index]
+    found = manifest["layers"][number]  # type: ignore[index]  # JSON that was made here
     return str(found["digest"]).partition(":")[2]
 
 

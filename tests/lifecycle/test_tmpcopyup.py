@@ -172,7 +172,7 @@ def test_what_is_exchanged_while_it_is_copied_never_leads_out(own_lab: Lab, tmp_
     try:
         for _ in range(ROUNDS):
             found: list[str] = []
-            error = error_of(lambda found=found: found.append(output(own_lab, script)))  # type: ignore[misc]
+            error = error_of(lambda found=found: found.append(output(own_lab, script)))  # type: ignore[misc]  # a default is no annotation
             assert error is None or "tmpcopyup" in str(error)
             assert set("".join(found).split()) <= {"open"}
     finally:

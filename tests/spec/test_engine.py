@@ -147,7 +147,7 @@ def test_a_joined_user_namespace_needs_mappings_of_its_own() -> None:
 
 
 def test_the_cgroup_is_the_engines() -> None:
-    found = freed(linux=configuration().linux.evolve(cgroups_path=f"/docker/{ID}"))  # type: ignore[union-attr]
+    found = freed(linux=configuration().linux.evolve(cgroups_path=f"/docker/{ID}"))  # type: ignore[union-attr]  # it has one
     assert found.spec == configuration()
     assert told(found) == {"linux.cgroupsPath": "left out"}
 

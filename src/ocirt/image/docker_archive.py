@@ -20,6 +20,7 @@ from attrs import field, frozen
 
 from ocirt.errors import ArchiveError, ImageError, ImageNotFound, Problem, SpecError
 from ocirt.image import compression, docker_v1, manifests, media
+from ocirt.image.closing import Closing
 from ocirt.image.digest import Digest, Hashed, Readable
 from ocirt.image.documents import MAX_DOCUMENT, Descriptor, ImageConfig, ImageObject, Manifest
 from ocirt.image.files import whole
@@ -31,9 +32,6 @@ from ocirt.image.transport import Access, Raw
 from ocirt.spec.base import strings
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from ocirt.image.reference import Location
 
 MANIFEST_FILE: Final = "manifest.json"
@@ -60,7 +58,7 @@ class Image:
     layers: tuple[Member, ...]
 
 
-class ArchiveSource:
+class ArchiveSource(Closing):
     """One image of an archive."""
 
     def __init__(self, members: Members, name: str, wanted: str, closing: ExitStack) -> None:
@@ -97,14 +95,6 @@ class ArchiveSource:
 
     def close(self) -> None:
         self._closing.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _image(self) -> Image:
         if MANIFEST_FILE in self._members:
@@ -151,7 +141,7 @@ class ArchiveSource:
         return made
 
 
-class ArchiveDestination:
+class ArchiveDestination(Closing):
     """A new archive with one image, instead of whatever the file held."""
 
     manifest_types = (media.DOCKER_MANIFEST,)
@@ -162,24 +152,19 @@ class ArchiveDestination:
         self._name = name
         self._tags = tags
         self._saved: Saved | None = None
-        self._there: set[Digest] = set()
-        self._lock = threading.Lock()
 
     @property
     def name(self) -> str:
         return self._name
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        with self._lock:
-            return descriptor.digest in self._there
+        return self.archive.has(_member_name(descriptor))
 
     def put_blob(self, stream: Readable, descriptor: Descriptor | None = None) -> tuple[Digest, int]:
         if descriptor is None:
             with spooled_blob(stream) as (kept, digest, size):
                 return self._put(kept, digest, size, _layer_name(digest))
-        is_config = descriptor.media_type in media.CONFIGS
-        name = _config_name(descriptor.digest) if is_config else _layer_name(descriptor.digest)
-        return self._put(stream, descriptor.digest, descriptor.size, name)
+        return self._put(stream, descriptor.digest, descriptor.size, _member_name(descriptor))
 
     def put_manifest(self, raw: Raw, *, child: bool = False) -> None:
         manifest = manifests.parse(raw, self.name)
@@ -203,20 +188,7 @@ class ArchiveDestination:
     def close(self) -> None:
         self.archive.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _put(self, stream: Readable, digest: Digest, size: int, name: str) -> tuple[Digest, int]:
-        """Once: no name is twice in an archive."""
-        with self._lock:
-            if digest in self._there:
-                return digest, size
-            self._there.add(digest)
         self.archive.put(name, stream, size)
         return digest, size
 
@@ -298,6 +270,11 @@ def _is_same(name: str, full: str) -> bool:
         return tag(name) == full
     except ImageError:
         return False
+
+
+def _member_name(descriptor: Descriptor) -> str:
+    is_config = descriptor.media_type in media.CONFIGS
+    return _config_name(descriptor.digest) if is_config else _layer_name(descriptor.digest)
 
 
 def _config_name(digest: Digest) -> str:

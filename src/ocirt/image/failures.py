@@ -107,7 +107,7 @@ def _words(chain: list[BaseException]) -> tuple[str, bool]:
 def _tls(error: ssl.SSLError) -> str:
     reason = (error.reason or "").upper().replace(" ", "_")
     if reason in NO_TLS:
-        return "does not speak TLS; if it speaks plain HTTP and that is good enough, say http=True"
+        return "does not speak TLS; if plain HTTP is good enough, say http=True (on the command line: --http)"
     if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason:
         return f"TLS: {reason}; perhaps it wants a certificate of ours (certs.d)"
     return f"TLS: {reason or 'failed'}"

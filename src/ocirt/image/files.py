@@ -18,12 +18,12 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from ocirt.errors import ImageError, ImageNotFound
+from ocirt.image.closing import Closing
 from ocirt.image.digest import Readable
 from ocirt.image.threads import PIECE
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import BinaryIO, Self
+    from typing import BinaryIO
 
 TEMPORARY: Final = ".ocirt-"
 _UNFOLLOWED: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -59,7 +59,7 @@ class Section:
         return data
 
 
-class Directory:
+class Directory(Closing):
     """An open directory; names in it are relative and have no ``..``."""
 
     def __init__(self, fd: int, path: str) -> None:
@@ -151,14 +151,6 @@ class Directory:
             os.close(self.fd)
             self.fd = -1
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def _unreadable(error: OSError) -> str:
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
@@ -168,7 +160,7 @@ def _unreadable(error: OSError) -> str:
     return f"cannot be read: {error.strerror}"
 
 
-class NewFile:
+class NewFile(Closing):
     """A file in ``directory`` under a temporary name, until it is whole."""
 
     def __init__(self, directory: Directory, prefix: str = TEMPORARY) -> None:
@@ -196,14 +188,6 @@ class NewFile:
             os.fsync(self.fd)
             os.rename(self._name, name, src_dir_fd=self._directory.fd, dst_dir_fd=target.fd)
         self._name = ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Gone, unless it was published."""

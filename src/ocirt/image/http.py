@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urljoin
 
@@ -22,13 +21,14 @@ import urllib3
 from attrs import evolve, field, frozen
 
 from ocirt.errors import ImageError, RegistryError
+from ocirt.image.closing import Closing
 from ocirt.image.connections import Origin, origin, pool
 from ocirt.image.documents import MAX_DOCUMENT
 from ocirt.image.failures import NoAnswer, shown, told
 from ocirt.image.transport import Access
 
 if TYPE_CHECKING:
-    from typing import Self
+    pass
 
 USER_AGENT: Final = f"ocirt/{sys.modules['ocirt'].__version__}"
 """The package is above this floor, and has been loaded since we are part of it."""
@@ -85,7 +85,7 @@ class Request:
         return self.body is None or isinstance(self.body, bytes)
 
 
-class Response:
+class Response(Closing):
     """An answer, of which no more than its head was read yet."""
 
     def __init__(self, raw: urllib3.BaseHTTPResponse, url: str, timeout: float) -> None:
@@ -135,14 +135,6 @@ class Response:
         if self.size == 0:
             self._raw.release_conn()
         self._raw.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Client:

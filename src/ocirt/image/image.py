@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from ocirt.archive.extraction import ExtractLimits, extract
@@ -14,6 +13,7 @@ from ocirt.bundle import Bundle
 from ocirt.errors import BundleError, ImageError
 from ocirt.image import manifests, media, record
 from ocirt.image import platform as platforms
+from ocirt.image.closing import Closing
 from ocirt.image.conversion import Volumes, to_spec
 from ocirt.image.digest import Verified
 from ocirt.image.documents import (
@@ -32,8 +32,6 @@ from ocirt.image.transport import Access, Raw, Report, Source, open_destination,
 from ocirt.spec import Linux, Namespace
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from ocirt.image.digest import Digest
     from ocirt.image.media import Compression
     from ocirt.image.repack import Packed
@@ -46,7 +44,7 @@ REMOTE: Final = frozenset(("docker",))
 """Transports whose blobs take a while to come."""
 
 
-class Image:
+class Image(Closing):
     """One image, for one platform, with its place open to read its layers from; a context manager."""
 
     def __init__(self, source: Source, raw: Raw, *, remote: bool = False) -> None:
@@ -258,14 +256,6 @@ class Image:
 
     def close(self) -> None:
         self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         size = sum(layer.size for layer in self.manifest.layers)

@@ -26,6 +26,7 @@ from ocirt.archive.ownership import Ownership
 from ocirt.archive.paths import sync
 from ocirt.archive.removal import remove_tree
 from ocirt.image import making, overlay
+from ocirt.image.closing import Closing
 from ocirt.image.digest import Digest
 from ocirt.image.image import prepare_root
 from ocirt.image.supply import Layer, Supply
@@ -48,7 +49,7 @@ def chain_ids(diff_ids: Sequence[Digest]) -> tuple[Digest, ...]:
 
 
 @define
-class Held:
+class Held(Closing):
     """Layers that nobody removes until they are let go of: the trees, the top one first."""
 
     trees: tuple[str, ...]
@@ -57,12 +58,6 @@ class Held:
     def close(self) -> None:
         while self._fds:
             os.close(self._fds.pop())
-
-    def __enter__(self) -> Held:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 @frozen

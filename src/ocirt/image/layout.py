@@ -21,6 +21,7 @@ from attrs import evolve, frozen
 
 from ocirt.errors import ImageError, ImageNotFound
 from ocirt.image import media
+from ocirt.image.closing import Closing
 from ocirt.image.digest import Digest, Hashed, Readable, Verified
 from ocirt.image.documents import MAX_DOCUMENT, Descriptor, ImageObject, Index
 from ocirt.image.files import Directory, NewFile, Section, failing, sweep, whole
@@ -28,9 +29,6 @@ from ocirt.image.threads import PIECE
 from ocirt.image.transport import Access, Raw
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from ocirt.image.reference import Location
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
@@ -55,7 +53,7 @@ class Files(Protocol):
     def size(self, name: str) -> int | None: ...
 
 
-class LayoutSource:
+class LayoutSource(Closing):
     """One image of a layout, which takes over what is to be closed with it."""
 
     def __init__(self, files: Files, location: Location, closing: ExitStack) -> None:
@@ -82,16 +80,8 @@ class LayoutSource:
     def close(self) -> None:
         self._closing.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class LayoutDestination:
+class LayoutDestination(Closing):
     """A directory that becomes a layout by the first ``commit``."""
 
     manifest_types = (media.MANIFEST, media.INDEX)
@@ -150,14 +140,6 @@ class LayoutDestination:
 
     def close(self) -> None:
         self._closing.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _publish(self, file: NewFile, digest: Digest) -> None:
         with self._blobs.below(digest.algorithm, make=True) as directory:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from ocirt.errors import ImageError
 from ocirt.image import layout, media
+from ocirt.image.closing import Closing
 from ocirt.image.digest import Digest, Readable
 from ocirt.image.documents import Descriptor, Index
 from ocirt.image.members import archive
@@ -16,13 +16,10 @@ from ocirt.image.new_archive import NewArchive, spooled_blob
 from ocirt.image.transport import Access, Raw
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from ocirt.image.reference import Location
 
 
-class ArchiveDestination:
+class ArchiveDestination(Closing):
     """A new archive with one image, instead of whatever the file held."""
 
     manifest_types = (media.MANIFEST, media.INDEX)
@@ -32,8 +29,6 @@ class ArchiveDestination:
         layout.check_name(location.name)
         self._location = location
         self._root: Descriptor | None = None
-        self._there: set[Digest] = set()
-        self._lock = threading.Lock()
         self._archive = NewArchive.at(location.path)
         for name in (layout.BLOBS, f"{layout.BLOBS}/sha256"):
             self._archive.directory(name)
@@ -43,8 +38,7 @@ class ArchiveDestination:
         return str(self._location)
 
     def has_blob(self, descriptor: Descriptor) -> bool:
-        with self._lock:
-            return descriptor.digest in self._there
+        return self._archive.has(layout.blob_path(descriptor.digest))
 
     def put_blob(self, stream: Readable, descriptor: Descriptor | None = None) -> tuple[Digest, int]:
         if descriptor is None:
@@ -71,20 +65,7 @@ class ArchiveDestination:
     def close(self) -> None:
         self._archive.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _put(self, stream: Readable, digest: Digest, size: int) -> tuple[Digest, int]:
-        """Once: no name is twice in an archive."""
-        with self._lock:
-            if digest in self._there:
-                return digest, size
-            self._there.add(digest)
         self._archive.put(layout.blob_path(digest), stream, size)
         return digest, size
 

@@ -16,14 +16,14 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from ocirt.errors import ImageError
+from ocirt.image.closing import Closing
 from ocirt.image.digest import Digest, Hashed, Readable
 from ocirt.image.files import Directory, NewFile, Section, copy, failing, spool, spool_directory, sweep
 from ocirt.image.members import BLOCK
 from ocirt.image.threads import PIECE
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
+    pass
 
 
 class Spooled:
@@ -85,13 +85,14 @@ def spooled_blob(stream: Readable) -> Iterator[tuple[Section, Digest, int]]:
         yield Section(file.fileno(), 0, size, "a blob"), hashed.digest, size
 
 
-class NewArchive:
+class NewArchive(Closing):
     """The archive ``path`` will be: any number of ``put``, then ``publish``."""
 
     def __init__(self, file: Spooled | _Named, path: str) -> None:
         self._file = file
         self._path = path
         self._lock = threading.Lock()
+        self._names: set[str] = set()
         self._end = 0
         self._broken = False
 
@@ -115,15 +116,18 @@ class NewArchive:
         entry.type, entry.mode = tarfile.DIRTYPE, 0o755
         self._place(entry)
 
-    def put(self, name: str, stream: Readable, size: int | None) -> int:
-        """One member, all of a stream; its size."""
-        if size is not None:
-            self._put(name, stream, size)
-            return size
-        with spool() as file:
-            size = copy(stream, file.fileno(), 0, spool_directory())
-            self._put(name, Section(file.fileno(), 0, size, name), size)
-        return size
+    def has(self, name: str) -> bool:
+        """A member of this name is there, or being written."""
+        with self._lock:
+            return name in self._names
+
+    def put(self, name: str, stream: Readable, size: int) -> None:
+        """One member, all of a stream; unless there is one of this name already, as no name is twice in an archive."""
+        with self._lock:
+            if name in self._names:
+                return
+            self._names.add(name)
+        self._put(name, stream, size)
 
     @property
     def size(self) -> int:
@@ -144,14 +148,6 @@ class NewArchive:
 
     def close(self) -> None:
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _put(self, name: str, stream: Readable, size: int) -> None:
         entry = tarfile.TarInfo(name)

@@ -12,12 +12,12 @@ import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
 from ocirt.errors import DigestMismatch, ImageError, ImageNotFound, RegistryError
 from ocirt.image import media, upload
+from ocirt.image.closing import Closing
 from ocirt.image.digest import Digest
 from ocirt.image.download import Download
 from ocirt.image.failures import printable, shown
@@ -29,8 +29,6 @@ from ocirt.spec.base import JSON
 from ocirt.spec.text import NotJSON, parse
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from ocirt.image.digest import Readable
     from ocirt.image.documents import Descriptor
 
@@ -93,7 +91,7 @@ def delete(location: Location, access: Access | None = None) -> None:
         session.send("DELETE", f"manifests/{digest}", scopes, {200, 202}, "deleting it").close()
 
 
-class _Open:
+class _Open(Closing):
     """What sources and destinations have in common."""
 
     def __init__(self, session: Session) -> None:
@@ -105,14 +103,6 @@ class _Open:
 
     def close(self) -> None:
         self._session.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class RegistrySource(_Open):

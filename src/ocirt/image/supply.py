@@ -16,6 +16,7 @@ from attrs import define, field, frozen
 
 from ocirt.errors import UnsupportedError
 from ocirt.image import compression, files
+from ocirt.image.closing import Closing
 from ocirt.image.digest import Digest, Readable, Verified
 from ocirt.image.documents import Descriptor
 from ocirt.image.threads import PIECE, Ahead, Cancelled, prepared, start
@@ -35,7 +36,7 @@ class Layer:
     """For people."""
 
 
-class Supply:
+class Supply(Closing):
     """The layers of ``source``, of which ``wanted`` are going to be asked for, in this order."""
 
     def __init__(self, source: Source, wanted: Sequence[Layer], *, remote: bool, report: Report | None = None) -> None:
@@ -93,12 +94,6 @@ class Supply:
         for fetch in self._fetches.values():
             fetch.close()
         self._fetches.clear()
-
-    def __enter__(self) -> Supply:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 @define(eq=False)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from ocirt.archive.headers import Archive
 from ocirt.errors import ArchiveError, ImageError, ImageNotFound, UnsupportedError
 from ocirt.image import compression, media
+from ocirt.image.closing import Closing
 from ocirt.image.digest import Hashed, Readable
 from ocirt.image.documents import Descriptor, History, ImageConfig, Manifest, RootFS
 from ocirt.image.files import Section
@@ -24,16 +25,13 @@ from ocirt.image.threads import PIECE
 from ocirt.image.transport import Access, Raw
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from ocirt.image.digest import Digest
     from ocirt.image.reference import Location
 
 CREATED_BY: Final = "a tar archive of its root filesystem"
 
 
-class TarballSource:
+class TarballSource(Closing):
     """The image that such an archive is."""
 
     def __init__(self, path: str) -> None:
@@ -74,14 +72,6 @@ class TarballSource:
 
     def close(self) -> None:
         os.close(self._fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _file(self) -> Section:
         return Section(self._fd, 0, self._size, self.name)

@@ -11,11 +11,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from ocirt.image.closing import Closing
 from ocirt.image.digest import Readable
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
+    pass
 
 PIECE: Final = 256 * 1024
 """Bytes that are read at once: a pipe's worth costs more calls, more costs memory for each stream."""
@@ -48,7 +48,7 @@ def finish(thread: threading.Thread) -> None:
         thread.join()
 
 
-class Ahead:
+class Ahead(Closing):
     """A stream that is read in a thread of its own, a few pieces ahead; its errors are raised by ``read``.
 
     To be closed before what it reads: from then on nobody reads that any more.
@@ -87,14 +87,6 @@ class Ahead:
             self._pieces.clear()
             self._changed.notify_all()
         finish(self._thread)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _next(self) -> bytes | BaseException:
         with self._changed:

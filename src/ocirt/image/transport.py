@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib import import_module
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from attrs import field, frozen
 
 from ocirt.errors import ImageError
+from ocirt.image.closing import Closing
 from ocirt.image.digest import Digest
 
 if TYPE_CHECKING:
     from os import PathLike
-    from typing import Self
 
     from ocirt.image.digest import Readable
     from ocirt.image.documents import Descriptor
@@ -78,18 +77,6 @@ class Access:
     """Docker's socket."""
     compression: Literal["keep", "gzip", "zstd", "none"] = "keep"
     """Of the layers that are written, where the destination leaves a choice."""
-
-
-class Closing(Protocol):
-    """What is closed after use, whether all went well or not."""
-
-    def close(self) -> None: ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
 
 class Source(Closing, Protocol):
