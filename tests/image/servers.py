@@ -177,13 +177,25 @@ class Exchange(BaseHTTPRequestHandler):
 
 
 class _HTTPServer(ThreadingHTTPServer):
-    daemon_threads = True
     block_on_close = False
 
     def __init__(self, answer: Callable[[Exchange], None], requests: list[Asked]) -> None:
         super().__init__(("127.0.0.1", 0), Exchange)
         self.answer = answer
         self.requests = requests
+        self._threads_of_clients: list[threading.Thread] = []
+
+    def process_request(self, request: object, client_address: object) -> None:
+        arguments = (request, client_address)
+        thread = threading.Thread(target=self.process_request_thread, args=arguments, daemon=True)
+        self._threads_of_clients.append(thread)
+        thread.start()
+
+    def join_clients(self) -> None:
+        """Each has closed its connections by now, whatever became of its requests."""
+        for thread in self._threads_of_clients:
+            thread.join(SECONDS)
+            assert not thread.is_alive(), "a connection is still open"
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients go away as they like."""
@@ -228,6 +240,7 @@ def serving(
         made.shutdown()
         thread.join()
         made.server_close()
+        made.join_clients()
 
 
 @define

@@ -64,6 +64,8 @@ def pool(place: Origin, access: Access, registry: str) -> urllib3.PoolManager:
         except ProxySchemeUnknown as error:
             raise UnsupportedError(shown(through), "a proxy of another kind than http and https") from error
     made.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+    # Or clear() would leave the sockets to the collector, if a traceback still knows of them.
+    made.pools.dispose_func = urllib3.HTTPConnectionPool.close
     return made
 
 
