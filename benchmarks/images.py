@@ -5,6 +5,7 @@ The Debian is debootstrap's, made once and kept in build/images with the images 
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -90,16 +91,15 @@ COMPARISONS: Final[Mapping[str, Callable[[Place], Comparison]]] = {
 
 def _ours(place: Place, compression: Compression, stack: ExitStack) -> Once:
     need_root()
-    bundle = place.directory / f"ours-{compression}"
     image = stack.enter_context(Image.open(_debian(compression)))
-    return _removing(timed(lambda: image.unpack(bundle)), bundle)
+    return _elsewhere(place.directory / f"ours-{compression}", lambda bundle: timed(lambda: image.unpack(bundle)))
 
 
 def _umoci(place: Place, compression: Compression, stack: ExitStack) -> Once:
     need_root()
-    bundle = place.directory / f"umoci-{compression}"
-    name = _debian(compression).removeprefix("oci:")
-    return _removing(command((program("umoci"), "unpack", "--image", name, str(bundle)), place.log), bundle)
+    words = (program("umoci"), "unpack", "--image", _debian(compression).removeprefix("oci:"))
+    bundles = place.directory / f"umoci-{compression}-{len(os.listdir(place.directory))}"
+    return _elsewhere(bundles, lambda bundle: command((*words, str(bundle)), place.log))
 
 
 def _more(place: Place, stack: ExitStack) -> Once:
@@ -124,6 +124,14 @@ def _peak(place: Place, compression: Compression, stack: ExitStack) -> Once:
         return int(done.stdout) / 1024
 
     return _removing(once, bundle)
+
+
+def _elsewhere(bundles: Path, making: Callable[[Path], Once]) -> Once:
+    """Each time at another path, and all is removed at the end: before ext4 takes an inode it looks at every one that
+    was deleted in the last seconds, which in a loop would be half of what is measured."""
+    bundles.mkdir()
+    numbers = itertools.count()
+    return lambda: making(bundles / str(next(numbers)))()
 
 
 def _removing(once: Once, bundle: Path) -> Once:

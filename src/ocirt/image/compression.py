@@ -30,8 +30,9 @@ ZSTD_LEVEL: Final = 3
 """Their libraries' own defaults."""
 
 FED: Final = 16 * 1024
-"""Bytes that a library is given at once. Behind a member's end it hands the rest back, and some files have one member
-for each few bytes: the more it is given, the more is copied each time."""
+"""Bytes that a library is given first of a member. Behind a member's end it hands the rest back, and some files have
+one member for each few bytes: the more it is given, the more is copied each time. A long member is given twice as much
+each time, up to a piece: each call waits for the interpreter's lock, while somebody else makes files."""
 
 _WITH_GZIP_HEADER: Final = 16 + zlib.MAX_WBITS
 """zlib.h, deflateInit2: the header it writes has neither a name nor a time, so equal data gives equal bytes."""
@@ -171,6 +172,7 @@ class _Decompressing:
         self._decoder: _Decoder | None = self._new()
         self._input = b""
         self._offset = 0
+        self._fed = FED
 
     def read(self, size: int = -1, /) -> bytes:
         if size < 0:
@@ -193,6 +195,7 @@ class _Decompressing:
             raise ImageError(self._what, f"is no {self._compression} data: {error}") from error
         if hungry and not data and not made and not decoder.eof:
             raise ImageError(self._what, f"ends in the middle of its {self._compression} data")
+        self._fed = FED if decoder.eof else min(2 * self._fed, PIECE)
         return made
 
     def _more_follows(self, decoder: _Decoder) -> bool:
@@ -209,7 +212,7 @@ class _Decompressing:
         """What comes next, none of it used up yet."""
         if self._offset == len(self._input):
             self._input, self._offset = self._stream.read(PIECE), 0
-        return self._input[self._offset : self._offset + FED]
+        return self._input[self._offset : self._offset + self._fed]
 
     def _new(self) -> _Decoder:
         if self._zstd is None:
