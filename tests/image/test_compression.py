@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -27,6 +28,16 @@ PLAIN = bytes(range(256)) * 4096
 both = pytest.mark.parametrize("kind", ["gzip", "zstd"])
 every = pytest.mark.parametrize("kind", ["gzip", "zstd", "none"])
 threaded = pytest.mark.parametrize("threaded", [False, True])
+
+
+@pytest.fixture(scope="module", params=["zlib-ng", "zlib"], autouse=True)
+def library(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What reads gzip, there or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "zlib":
+            patch.setitem(sys.modules, "zlib_ng", None)
+        assert compression.inflating().__name__ == {"zlib-ng": "zlib_ng.zlib_ng", "zlib": "zlib"}[request.param]
+        yield
 
 
 def read(data: bytes, kind: Compression | None, size: int = PIECE, *, threaded: bool = False) -> bytes:
