@@ -165,7 +165,8 @@ class Creation:
 
             delegation.hand_over(self.record.cgroup, self.prepared.owner)
         if launched is not None and self.prepared.unit is not None and self.prepared.unit.divided:
-            self._join_cgroup(launched)
+            with self._unless_gone(launched):
+                self._join_cgroup(launched)
 
     def _start_unit(self, unit: Wanted, launched: Launch) -> None:
         """Unless init has failed already: why, it tells in a moment."""
@@ -202,27 +203,25 @@ class Creation:
         if cgroup is not None:
             self._make_cgroup(launched)
             launched.done(Purpose.CGROUPS)
-            self._allow_devices()
-            self._limit(launched)
-            self._join_cgroup(launched)
+            with self._unless_gone(launched):
+                self._allow_devices()
+                self._limit()
+                self._join_cgroup(launched)
             launched.done(Purpose.JOINED)
         self._identify(launched.pid)
 
-    def _limit(self, launched: Launch | None = None) -> None:
+    def _limit(self) -> None:
         """Before anybody is in the cgroup. Only those who build the container must not run into its limit of tasks."""
         if self.prepared.limits:
-            with self._unless_gone(launched):
-                self._apply(self.prepared.early_limits)
+            self._apply(self.prepared.early_limits)
 
     @contextlib.contextmanager
-    def _unless_gone(self, launched: Launch | None) -> Iterator[None]:
+    def _unless_gone(self, launched: Launch) -> Iterator[None]:
         """systemd removes a cgroup with its last process, init: if that failed already, it tells why soon."""
         try:
             yield
         except SetupError as error:
-            if launched is None or self.record.unit is None or error.errno != errno.ENOENT:
-                raise
-            if not _has_ended(launched.pidfd):
+            if self.record.unit is None or error.errno != errno.ENOENT or not _has_ended(launched.pidfd):
                 raise
 
     def _limit_tasks(self, launched: Launch) -> None:
@@ -248,8 +247,7 @@ class Creation:
     def _join_cgroup(self, launched: Launch) -> None:
         """Unless init has failed already, and was reaped by whoever ignores SIGCHLD: why, it tells in a moment."""
         try:
-            with self._unless_gone(launched):
-                self.record.cgroup.join(launched.pid)
+            self.record.cgroup.join(launched.pid)
         except SetupError as error:
             if error.errno != errno.ESRCH:
                 raise

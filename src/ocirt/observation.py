@@ -111,8 +111,9 @@ def _stats(record: Record) -> Stats:
 class Memory:
     """Where the news of the OOM killer comes from."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._place = place = Place.of(record.cgroup, "memory")
         self._file = self.fd = -1
         self.wanted = select.POLLIN if place.version == 1 else select.POLLPRI
         self.looks = place.version == 1
@@ -132,10 +133,18 @@ class Memory:
         before, stuck = self._kills, False
         if told and self._place.version == 1:
             stuck = self._await_kill()
-        self._kills = verdict.oom_kills(self._place) or before
+        self._kills = self._count() or before
         if stuck or self._kills > before:
             kills = self._kills
             yield lambda container_id, seconds: OutOfMemory(container_id, seconds, kills)
+
+    def _count(self) -> int | None:
+        """How many so far, also if the cgroup was removed before we looked: systemd does so when the last one ends."""
+        found = verdict.oom_kills(self._place)
+        if found is None and self._place.version:
+            known = verdict.facts(self._record.cgroup, self._record.start_time)
+            found = known.since(self._record.used_before).oom_kills
+        return found
 
     def _await_kill(self) -> bool:
         """Version 1 notifies first and kills then. True if it will not, because that is switched off."""
@@ -232,7 +241,7 @@ class Watch:
             return
         cgroup = self._record.cgroup
         if cgroup.directories:
-            self._sources += [Memory(Place.of(cgroup, "memory")), Freezer(cgroup)]
+            self._sources += [Memory(self._record), Freezer(cgroup)]
         for source in self._sources:
             if source.fd >= 0:
                 self._poll.register(source.fd, source.wanted)

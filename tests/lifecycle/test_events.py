@@ -110,7 +110,7 @@ def test_out_of_memory_without_a_kill(lab: Lab) -> None:
 def test_a_notice_without_a_kill_is_no_event(lab: Lab) -> None:
     """Memory may have been freed meanwhile; and version 1 notifies of a cgroup's end, too."""
     with lab.create(limited(document("sleep", "600"), 32 * MIB)) as container:
-        source = observation.Memory(place(container, "memory"))
+        source = observation.Memory(observation._record(container, "events"))
         assert list(source.news(told=True)) == []
         source.close()
 

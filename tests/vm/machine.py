@@ -21,6 +21,9 @@ from tests.vm.needs import VMError, program
 
 MEMORY: Final = "2G"
 PROCESSORS: Final = 2
+ACCELERATION: Final = "tcg,thread=single"
+"""One thread plays all processors in turn. A thread for each is no faster, since they wait for each other; and two such
+machines side by side take four times as long."""
 
 BEGIN, END = "== begin", "== end"
 """Lines of the script: what stands between them is for people to see, and the rest of the console for the log."""
@@ -80,6 +83,7 @@ class Machine:
             program("virtme-run"),
             *("--kimg", str(self.kernel.image), "--mods", "auto"),
             *("--disable-kvm", "--memory", MEMORY, "--cpus", str(PROCESSORS)),
+            *("--qemu-opt=-accel", f"--qemu-opt={ACCELERATION}"),
             *self.options,
         ]
 

@@ -92,7 +92,10 @@ class Cgroup(NamedTuple):
     def open_v2(self) -> int | None:
         """A descriptor for CLONE_INTO_CGROUP (clone(2)), which the caller closes."""
         path = self._path(2)
-        return None if path is None else os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            return None if path is None else os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            raise _failed("OpenCgroup", "open", error) from error
 
     def allow_devices(self, writes: Iterable[DeviceWrite]) -> None:
         """Apply the device list (``devices.device_writes``) where there is a version 1 hierarchy for it."""
