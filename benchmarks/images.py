@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -31,6 +32,8 @@ ROUNDS: Final = 7
 LARGE: Final = 1 << 30
 """Bytes of the layer by which memory is measured, of which a part cannot be compressed."""
 RANDOM: Final = 64 << 20
+DISK: Final = 16 << 30
+"""Bytes of a disk for the bundles of all rounds; what is not used takes no room."""
 
 MEASURE: Final = """
 import resource, sys
@@ -92,14 +95,15 @@ COMPARISONS: Final[Mapping[str, Callable[[Place], Comparison]]] = {
 def _ours(place: Place, compression: Compression, stack: ExitStack) -> Once:
     need_root()
     image = stack.enter_context(Image.open(_debian(compression)))
-    return _elsewhere(place.directory / f"ours-{compression}", lambda bundle: timed(lambda: image.unpack(bundle)))
+    disk = _disk(place, stack)
+    return _elsewhere(disk, lambda bundle: timed(lambda: image.unpack(bundle)))
 
 
 def _umoci(place: Place, compression: Compression, stack: ExitStack) -> Once:
     need_root()
     words = (program("umoci"), "unpack", "--image", _debian(compression).removeprefix("oci:"))
-    bundles = place.directory / f"umoci-{compression}-{len(os.listdir(place.directory))}"
-    return _elsewhere(bundles, lambda bundle: command((*words, str(bundle)), place.log))
+    disk = _disk(place, stack)
+    return _elsewhere(disk, lambda bundle: command((*words, str(bundle)), place.log))
 
 
 def _more(place: Place, stack: ExitStack) -> Once:
@@ -126,12 +130,23 @@ def _peak(place: Place, compression: Compression, stack: ExitStack) -> Once:
     return _removing(once, bundle)
 
 
-def _elsewhere(bundles: Path, making: Callable[[Path], Once]) -> Once:
-    """Each time at another path, and all is removed at the end: before ext4 takes an inode it looks at every one that
-    was deleted in the last seconds, which in a loop would be half of what is measured."""
-    bundles.mkdir()
+def _disk(place: Place, stack: ExitStack) -> Path:
+    """A new ext4 of its own. Before ext4 takes an inode it looks at every one nearby that was deleted within the last
+    minutes: on a disk where something large was, that would be more than half of what is measured."""
+    where = Path(tempfile.mkdtemp(dir=place.directory))
+    image = where.with_suffix(".ext4")
+    with image.open("xb") as file:
+        file.truncate(DISK)
+    _must((program("mkfs.ext4"), "-q", str(image)))
+    _must((program("mount"), "-o", "loop,discard", str(image), str(where)))
+    stack.callback(_must, (program("umount"), str(where)))
+    return where
+
+
+def _elsewhere(disk: Path, making: Callable[[Path], Once]) -> Once:
+    """Each time at another path, and nothing is removed in between."""
     numbers = itertools.count()
-    return lambda: making(bundles / str(next(numbers)))()
+    return lambda: making(disk / str(next(numbers)))()
 
 
 def _removing(once: Once, bundle: Path) -> Once:
