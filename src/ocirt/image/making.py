@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from attrs import define, frozen
+from attrs import define
 
 from ocirt.archive.removal import remove_tree
 from ocirt.errors import ImageError
@@ -43,16 +43,6 @@ class Making:
         except OSError as error:
             raise ImageError(name, f"cannot be put in its place: {error.strerror}") from error
         self.finished = True
-
-
-@frozen
-class Held:
-    """A directory that is locked, shared or not: nobody removes it."""
-
-    fd: int
-
-    def close(self) -> None:
-        os.close(self.fd)
 
 
 @contextmanager
