@@ -25,7 +25,7 @@ from ocirt.image.documents import (
     Manifest,
     Platform,
 )
-from ocirt.image.making import Making, making, sweep
+from ocirt.image.making import Making, making
 from ocirt.image.reference import Location
 from ocirt.image.supply import Layer, Supply, refuse_unknown
 from ocirt.image.transport import Access, Raw, Report, Source, open_destination, open_source
@@ -293,11 +293,6 @@ def resolved(source: Source, platform: Platform | None) -> Raw:
     """
     raw = source.manifest()
     return platforms.choose(source, raw, platform).raw if raw.media_type in media.INDEXES else raw
-
-
-def sweep_unpacked(directory: str | os.PathLike[str]) -> int:
-    """Remove bundles in ``directory`` that were never finished, since whoever unpacked them was killed."""
-    return sweep(os.fspath(directory), prefix=UNFINISHED)
 
 
 def _config_data(source: Source, manifest: Manifest) -> bytes:

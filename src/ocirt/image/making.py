@@ -1,8 +1,8 @@
 """Directories that are there whole or not at all: made under another name, by one process at a time.
 
 Whoever makes one holds flock(2) on it until it has its own name. The lock goes with the process, so one that nobody
-holds was left by somebody who was killed: the next who wants to make it begins anew, and ``sweep`` removes it. Nothing
-takes it for what it would have become, since that has another name.
+holds was left by somebody who was killed: the next who wants to make it begins anew, and ``removed`` removes it.
+Nothing takes it for what it would have become, since that has another name.
 """
 
 from __future__ import annotations
@@ -112,19 +112,6 @@ def _is_still(parent: int, name: str, fd: int) -> bool:
 def _empty(fd: int) -> None:
     for name in os.listdir(fd):
         remove_tree(fd, name)
-
-
-def sweep(directory: str, prefix: str = "", suffix: str = "") -> int:
-    """Remove what was left half-made in ``directory``, under such names; how many there were."""
-    count = 0
-    parent = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for name in os.listdir(parent):
-            if name.startswith(prefix) and name.endswith(suffix):
-                count += removed(parent, name)
-    finally:
-        os.close(parent)
-    return count
 
 
 def removed(parent: int, name: str) -> bool:
