@@ -12,11 +12,15 @@ import functools
 import json
 import os
 import stat
-from hashlib import blake2b
 from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
 from ocirt.seccomp import profile_of
+
+try:  # the same function; hashlib would load OpenSSL, for 3 ms of each command
+    from _blake2 import blake2b
+except ImportError:  # Python can be built without its own
+    from hashlib import blake2b
 
 if TYPE_CHECKING:
     from ocirt.spec import Seccomp, Spec
