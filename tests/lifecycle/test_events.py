@@ -155,6 +155,19 @@ def test_what_happens_before_the_first_look_is_not_missed(lab: Lab) -> None:
     container.delete()
 
 
+def test_a_kill_in_a_cgroup_that_is_gone_is_told(lab: Lab) -> None:
+    """systemd removes it at once; here we do, before anybody has looked. The kernel's log knows."""
+    container = lab.create(limited(shell(f"{ALLOCATE}; exit 0"), 32 * MIB), stderr=subprocess.DEVNULL)
+    events = container.events()
+    container.start()
+    assert container.process is not None
+    container.process.wait(SECONDS)
+    assert container._record is not None
+    container._record.cgroup.remove(kill=False)
+    assert kinds(events) == [OutOfMemory, Exited]
+    container.delete()
+
+
 def test_the_end_is_told_at_once(lab: Lab) -> None:
     with lab.create(document("sleep", "600")) as container:
         container.start()

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 
 def execute(call: Call) -> int:
-    from subprocess import PIPE
-
-    from ocirt.cli.foreground import attend
     from ocirt.container import Container
 
     options = call.options
@@ -30,7 +27,11 @@ def execute(call: Call) -> int:
         Console.connect(options.text("console-socket"), terminal=program.terminal, detached=detached) as console,
         PidfdSockets.connect(options.text("pidfd-socket")) as pidfds,
     ):
-        stream = None if detached or program.terminal else PIPE
+        stream: int | None = None
+        if not (detached or program.terminal):
+            from subprocess import PIPE
+
+            stream = PIPE
         process = container.exec(
             program,
             stdin=stream,
@@ -49,6 +50,8 @@ def execute(call: Call) -> int:
             process.kill()
             raise
     if not detached:
+        from ocirt.cli.foreground import attend
+
         return attend(process, lambda: None)
     process._leave()
     return 0

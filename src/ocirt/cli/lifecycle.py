@@ -66,8 +66,6 @@ def _begun() -> socket.socket | None:
 
 def run(call: Call) -> int:
     """In the foreground this is the process: its streams, its terminal, its signals and its exit status."""
-    from ocirt.cli.foreground import attend
-
     detached = call.options.on("detach")
     adopts = not detached and not call.options.on("no-subreaper")
     if adopts:
@@ -83,6 +81,8 @@ def run(call: Call) -> int:
             _await_readiness(process, proxy)
             process._leave()
         else:
+            from ocirt.cli.foreground import attend
+
             status = attend(process, lambda: _begin(call, container, process, proxy), reaps=adopts)
         if detached or call.options.on("keep"):
             undo.pop_all()
@@ -152,8 +152,6 @@ def signal_number(text: str) -> int:
 
 def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[Container, Process]:
     """A created container whose console is handed over; ``undo`` deletes it."""
-    from subprocess import PIPE
-
     from ocirt.cli.handover import Console, PidfdSockets, activation, descriptors, let_go
     from ocirt.container import Container
     from ocirt.preparation import Request
@@ -181,8 +179,12 @@ def _create(call: Call, undo: contextlib.ExitStack, *, detached: bool) -> tuple[
             pivots=not options.on("no-pivot"),
             notifies=_notifies(),
         )
-        streams = (None, None, None) if detached or terminal else (PIPE, PIPE, PIPE)
-        container = Container._create(request, StateStore(call.root), *streams)  # as run() does
+        stream: int | None = None
+        if not (detached or terminal):
+            from subprocess import PIPE  # whose import takes 3 ms: engines wait for us, and need none
+
+            stream = PIPE
+        container = Container._create(request, StateStore(call.root), stream, stream, stream)  # as run() does
         undo.callback(_delete, container)
         let_go(kept)
         process = container.process
