@@ -44,3 +44,22 @@ def test_a_line_names_a_cgroup_and_what_is_below_it(name: str) -> None:
 
 def test_a_name_that_reads_like_a_line_is_not_believed() -> None:
     assert not kernel_log._concerns(LINE.format("/other/x,task_memcg=/victim"), "/victim")
+
+
+@pytest.mark.parametrize(
+    ("usage", "reached"),
+    [
+        (["memory: usage 64kB, limit 64kB, failcnt 9"], ("memory", 65536)),
+        (["memory: usage 60kB, limit 64kB, failcnt 9", "swap: usage 0kB, limit 0kB"], ("memory", 65536)),
+        (["memory: usage 8kB, limit 64kB", "memory+swap: usage 127kB, limit 128kB"], ("memory+swap", 131072)),
+        (["memory: usage 64kB, limit 64kB", "memory+swap: usage 64kB, limit 64kB"], ("memory", 65536)),
+        ([], None),
+    ],
+)
+def test_the_limit_that_was_reached(
+    usage: list[str], reached: tuple[str, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where something was given back meanwhile."""
+    lines = ["the machine begins", *usage, LINE.format("/victim")]
+    monkeypatch.setattr(kernel_log, "_records", lambda: ((float(at), text) for at, text in enumerate(lines)))
+    assert kernel_log.kills("/victim", 0.0) == (kernel_log.Kill("/victim", reached),)

@@ -21,7 +21,7 @@ from ocirt.cgroups import layout
 from ocirt.errors import InitDied, SetupError
 from ocirt.spec import Hook, Hooks, Seccomp, Syscall
 from tests.lifecycle.test_seccomp import under
-from tests.observed import MIB, limited, place, reached
+from tests.observed import MIB, await_the_log, limited, place, reached
 from tests.support import SECONDS, Lab, document, error_of, eventually, linux, namespaces, python, said, shell
 
 pytestmark = [pytest.mark.root, pytest.mark.systemd_too]
@@ -158,6 +158,7 @@ print(ocirt.Container.load(sys.argv[1], root=sys.argv[2]).wait(60).reason)
 
 def test_the_kernels_log_knows_of_kills_in_a_cgroup_that_is_gone(lab: Lab) -> None:
     """As with systemd, which removes it at once; here we do, with nobody left in it."""
+    await_the_log()
     container = lab.create(limited(shell(f"{ALLOCATE}; {ALLOCATE}; exit 3"), 32 * MIB), stderr=DEVNULL)
     container.start()
     assert container.process is not None
@@ -170,6 +171,7 @@ def test_the_kernels_log_knows_of_kills_in_a_cgroup_that_is_gone(lab: Lab) -> No
 
 
 def test_the_kernels_log_knows_of_no_kill_too(lab: Lab) -> None:
+    await_the_log()
     container = lab.create(limited(shell("kill -9 $$", linux=SHARED), 32 * MIB))
     container.start()
     assert container.process is not None

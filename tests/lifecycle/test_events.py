@@ -14,7 +14,7 @@ import pytest
 
 from ocirt import Container, Event, Exited, OutOfMemory, Paused, Resumed, observation
 from ocirt.errors import NotFoundError, StateError
-from tests.observed import MIB, limited, place, reached
+from tests.observed import MIB, await_the_log, limited, place, reached
 from tests.support import SECONDS, Lab, document, python, shell
 
 pytestmark = [pytest.mark.root, pytest.mark.systemd_too]
@@ -147,6 +147,7 @@ def test_pauses_are_told(lab: Lab) -> None:
 
 
 def test_what_happens_before_the_first_look_is_not_missed(lab: Lab) -> None:
+    await_the_log()  # where systemd removes the cgroup
     container = lab.create(limited(shell(f"{ALLOCATE}; exit 0"), 32 * MIB))
     events = container.events()
     container.start()
@@ -157,6 +158,7 @@ def test_what_happens_before_the_first_look_is_not_missed(lab: Lab) -> None:
 
 def test_a_kill_in_a_cgroup_that_is_gone_is_told(lab: Lab) -> None:
     """systemd removes it at once; here we do, before anybody has looked. The kernel's log knows."""
+    await_the_log()
     container = lab.create(limited(shell(f"{ALLOCATE}; exit 0"), 32 * MIB), stderr=subprocess.DEVNULL)
     events = container.events()
     container.start()

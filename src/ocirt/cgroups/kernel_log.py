@@ -28,8 +28,8 @@ class Kill(NamedTuple):
 
     limited_by: str
     """The cgroup whose limit was reached, as its victim's is written; empty if the machine ran out of memory."""
-    used_up: dict[str, int]
-    """Limits of that one which were reached, ``memory`` and ``memory+swap``, in bytes."""
+    reached: tuple[str, int] | None
+    """Which limit of that one it was, ``memory`` or ``memory+swap``, in bytes; ``None`` if nothing is said of them."""
 
 
 def kills(path: str, began: float) -> tuple[Kill, ...] | None:
@@ -39,7 +39,7 @@ def kills(path: str, began: float) -> tuple[Kill, ...] | None:
     tells of kills without telling whose they were.
     """
     found: list[Kill] = []
-    used_up: dict[str, int] = {}
+    usage: dict[str, tuple[int, int]] = {}
     oldest: float | None = None
     told = untold = 0
     suspended = time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
@@ -47,16 +47,24 @@ def kills(path: str, began: float) -> tuple[Kill, ...] | None:
         oldest = at if oldest is None else oldest
         if at < began - suspended:  # the log's clock stands still meanwhile
             continue
-        if (usage := USAGE.match(text)) is not None:
-            name, used, limit = usage.groups()
-            used_up |= {name: int(limit) * 1024} if int(used) >= int(limit) else {}
+        if (line := USAGE.match(text)) is not None:
+            name, used, limit = line.groups()
+            usage[name] = (int(limit) - int(used), int(limit) * 1024)
         elif text.startswith("oom-kill:"):
-            found += [Kill(_member(text, "oom_memcg"), used_up)] if _concerns(text, _escaped(path)) else []
-            used_up = {}
+            found += [Kill(_member(text, "oom_memcg"), _reached(usage))] if _concerns(text, _escaped(path)) else []
+            usage = {}
             told += 1
         elif text.startswith(KILLED):
             told, untold = (told - 1, untold) if told else (0, untold + 1)
     return tuple(found) if found or (oldest is not None and oldest <= began and not untold) else None
+
+
+def _reached(usage: dict[str, tuple[int, int]]) -> tuple[str, int] | None:
+    """The limit with the least left below it: something may have been given back before the kernel wrote this down."""
+    if not usage:
+        return None
+    name = min(usage, key=lambda name: usage[name][0])
+    return name, usage[name][1]
 
 
 def _concerns(text: str, path: str) -> bool:

@@ -137,8 +137,8 @@ def _logged(place: Place, began: float) -> Facts:
         return Facts(0, own=True)
     last = found[-1]
     cause = BELOW if last.limited_by.startswith(f"{path}/") else ABOVE
-    if last.limited_by == path and last.used_up:
-        name, limit = next(iter(last.used_up.items()))
+    if last.limited_by == path and last.reached is not None:
+        name, limit = last.reached
         cause = f"{LOGGED[place.version][name]} {size(limit)} reached"
     return Facts(len(found), cause=cause, own=True)
 
