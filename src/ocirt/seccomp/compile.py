@@ -23,10 +23,13 @@ from ocirt.seccomp.library import (
     system_call,
     system_call_of,
 )
-from ocirt.spec import Seccomp, Syscall
+from ocirt.spec import Seccomp, Syscall, SyscallArg
 
 MANY = 32
 """From more rules on the program becomes a binary tree."""
+
+BELOW = ("SCMP_CMP_LT", "SCMP_CMP_LE")
+BOUNDS = (*BELOW, "SCMP_CMP_GE", "SCMP_CMP_GT")
 
 UNDERSTANDING = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
 """Defaults that let the kernel (or a tracer) answer for itself what it does not know."""
@@ -39,6 +42,7 @@ def compile_profile(profile: Seccomp) -> bytes:
     :raises UnsupportedError: no libseccomp, or one that does not know what the profile asks for.
     """
     default = verdict(profile.default_action, profile.default_errno_ret)
+    _refuse_what_is_confused(profile, default)
     architectures = tuple(_architectures(profile))
     with Rules(default) as rules:
         for origin, token in architectures:
@@ -70,6 +74,32 @@ def _architectures(profile: Seccomp) -> Iterator[tuple[str, int]]:
         if token not in seen:
             seen.add(token)
             yield origin, token
+
+
+def _refuse_what_is_confused(profile: Seccomp, default: int) -> None:
+    """An upper bound beside another bound of the same argument, where the upper 32 bits of the two differ.
+
+    libseccomp compares halves, and merges those of several rules: from ``< 5`` or ``< 2**32`` it makes a program that
+    does not take 2**32 - 1 for either (2.5.4).
+    """
+    bounds: dict[tuple[str, int], list[SyscallArg]] = {}
+    for index, rule in enumerate(profile.syscalls):
+        if verdict(rule.action, rule.errno_ret) == default:
+            continue
+        for place, arg in enumerate(rule.args):
+            for name in rule.names if arg.op in BOUNDS else ():
+                others = bounds.setdefault((name, arg.index), [])
+                if any(_are_confused(arg, other) for other in others):
+                    raise UnsupportedError(
+                        f"linux.seccomp.syscalls[{index}].args[{place}]",
+                        f"{name} has another bound for this argument, whose upper 32 bits differ from {arg.value:#x}: "
+                        "libseccomp would make a filter that says something else",
+                    )
+                others.append(arg)
+
+
+def _are_confused(one: SyscallArg, other: SyscallArg) -> bool:
+    return one.value >> 32 != other.value >> 32 and (one.op in BELOW or other.op in BELOW)
 
 
 def _add_architecture(rules: Rules, token: int, origin: str) -> None:
