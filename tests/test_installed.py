@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import tomllib
 import venv
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,8 @@ HEAVY = frozenset(
     ("attr", "attrs", "cattrs", "cffi", "_cffi_backend", "dataclasses", "inspect", "pathlib", "subprocess", "threading")
 )
 """Each of these, or what imports it, costs more than what a quick command does."""
+FOR_A_FOREGROUND = frozenset(("_hashlib", "subprocess", "termios", "ocirt.cli.foreground"))
+"""What ``create`` and a detached ``exec`` do without, and OpenSSL, by which nobody has to be kept waiting."""
 OURS = ("ocirt.bundle", "ocirt.creation", "ocirt.launch", "ocirt.plan", "ocirt.spec", "ocirt.wire")
 
 
@@ -56,14 +59,17 @@ class Installed:
     def imported(self, *words: str) -> set[str]:
         """The modules that a command loads, which must succeed."""
         python = [str(self.directory / "bin" / "python"), "-I", "-S", "-X", "importtime", str(self.script)]
-        done = run([*python, *words], {}, Path("/"))
-        assert done.returncode == 0, done
-        lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+        with tempfile.TemporaryFile("w+") as said:  # what the command starts may keep it open
+            done = run([*python, *words], {}, Path("/"), subprocess.DEVNULL, said.fileno())
+            said.seek(0)
+            text = said.read()
+        assert done.returncode == 0, text
+        lines = [line for line in text.splitlines() if line.startswith("import time:")]
         return {line.rpartition("|")[2].strip() for line in lines}
 
 
 def run(
-    args: Sequence[str], env: Mapping[str, str], cwd: Path, stdout: int = subprocess.PIPE
+    args: Sequence[str], env: Mapping[str, str], cwd: Path, stdout: int = subprocess.PIPE, stderr: int | None = None
 ) -> subprocess.CompletedProcess[str]:
     pipe = subprocess.PIPE if stdout == subprocess.PIPE else subprocess.DEVNULL  # a container would keep it open
     return subprocess.run(
@@ -72,7 +78,7 @@ def run(
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=stdout,
-        stderr=pipe,
+        stderr=pipe if stderr is None else stderr,
         text=True,
         timeout=SECONDS,
         check=False,
@@ -227,6 +233,22 @@ def test_the_quick_commands_import_neither_attrs_nor_what_makes_a_plan(
             heavy = {module for module in modules if module.partition(".")[0] in HEAVY or module.startswith(OURS)}
             assert heavy == set(), command
             assert "ocirt.container" in modules, "the list is not that of the command"
+    finally:
+        for container in containers(root=root):
+            container.delete(force=True)
+
+
+@pytest.mark.root
+def test_what_engines_wait_for_imports_nothing_for_a_foreground(
+    installed: Installed, rootfs: Path, tmp_path: Path
+) -> None:
+    bundle, root, name = tmp_path / "bundle", str(tmp_path / "state"), f"installed-{token_hex(4)}"
+    Bundle.create(bundle, rootfs=rootfs, spec=document("sleep", "1000"))
+    try:
+        for words in (["create", "--bundle", str(bundle), name], ["exec", "--detach", name, "true"]):
+            modules = installed.imported("--root", root, *words)
+            assert "ocirt.container" in modules, "the list is not that of the command"
+            assert modules & FOR_A_FOREGROUND == set(), words
     finally:
         for container in containers(root=root):
             container.delete(force=True)

@@ -29,7 +29,7 @@ def execute(call: Call) -> int:
     ):
         stream: int | None = None
         if not (detached or program.terminal):
-            from subprocess import PIPE
+            from subprocess import PIPE  # which takes 3 ms: engines wait for us, and need none
 
             stream = PIPE
         process = container.exec(
@@ -59,12 +59,13 @@ def execute(call: Call) -> int:
 
 def _sized(program: ProcessSpec) -> ProcessSpec:
     """With our terminal's size from the beginning: it runs before we could hand that on."""
+    if not program.terminal or program.console_size is not None:
+        return program
     from ocirt.cli.foreground import host_size
     from ocirt.spec import ConsoleSize
 
-    if not program.terminal or program.console_size is not None or (size := host_size()) is None:
-        return program
-    return program.evolve(console_size=ConsoleSize(height=size[0], width=size[1]))
+    size = host_size()
+    return program if size is None else program.evolve(console_size=ConsoleSize(height=size[0], width=size[1]))
 
 
 def _write_pid(options: Parsed, process: Process) -> None:
