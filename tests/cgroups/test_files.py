@@ -102,6 +102,13 @@ def test_joining_names_the_file_that_refused(cgroup: Cgroup, spawn: Spawn) -> No
     assert caught.value.detail == gone.directories[0].path + "/cgroup.procs"
 
 
+def test_opening_what_is_gone_names_it() -> None:
+    path = f"/sys/fs/cgroup/absent-{os.getpid()}"
+    with pytest.raises(SetupError) as caught:
+        Cgroup((Directory(path, (), 2),)).open_v2()
+    assert (caught.value.operation, caught.value.errno, caught.value.detail) == ("OpenCgroup", errno.ENOENT, path)
+
+
 @needs_v1
 def test_cpusets_are_what_the_parent_has(name: str) -> None:
     cgroup = survey(choose(HERE, f"{name}/a/b", "id"))

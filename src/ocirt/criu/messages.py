@@ -137,7 +137,7 @@ def number(message: Decoded, field: int, default: int = 0) -> int:
     """A field that is a number; those above 2^63 are negative."""
     value = message.get(field, default)
     if not isinstance(value, int):
-        raise ValueError(f"protobuf: field {field} is no number")  # noqa: TRY004  # the bytes are wrong, not a caller's type  # the sender's mistake
+        raise ValueError(f"protobuf: field {field} is no number")  # noqa: TRY004  # the sender's mistake
     return value - 2**64 if value >= 2**63 else value
 
 
@@ -145,7 +145,7 @@ def nested(message: Decoded, field: int) -> Decoded:
     """A field that is a message; empty where it is absent."""
     value = message.get(field, b"")
     if not isinstance(value, bytes):
-        raise ValueError(f"protobuf: field {field} is no message")  # noqa: TRY004  # the bytes are wrong, not a caller's type
+        raise ValueError(f"protobuf: field {field} is no message")  # noqa: TRY004  # the sender's mistake
     return decode(value)
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 from urllib.parse import urljoin
 
 import urllib3
@@ -26,9 +26,6 @@ from ocirt.image.connections import Origin, origin, pool
 from ocirt.image.documents import MAX_DOCUMENT
 from ocirt.image.failures import NoAnswer, shown, told
 from ocirt.image.transport import Access
-
-if TYPE_CHECKING:
-    pass
 
 USER_AGENT: Final = f"ocirt/{sys.modules['ocirt'].__version__}"
 """The package is above this floor, and has been loaded since we are part of it."""

@@ -13,7 +13,6 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
 from ocirt.errors import ImageError
 from ocirt.image.closing import Closing
@@ -21,9 +20,6 @@ from ocirt.image.digest import Digest, Hashed, Readable
 from ocirt.image.files import Directory, NewFile, Section, copy, failing, spool, spool_directory, sweep
 from ocirt.image.members import BLOCK
 from ocirt.image.threads import PIECE
-
-if TYPE_CHECKING:
-    pass
 
 
 class Spooled:

@@ -9,13 +9,10 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ocirt.image.closing import Closing
 from ocirt.image.digest import Readable
-
-if TYPE_CHECKING:
-    pass
 
 PIECE: Final = 256 * 1024
 """Bytes that are read at once: a pipe's worth costs more calls, more costs memory for each stream."""
